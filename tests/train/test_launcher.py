@@ -44,7 +44,8 @@ def ends(
         after(run)
     run.wait()
     assert not run.list_alive()
-    return run.judge_end()
+    status, line = run.judge_end()
+    return status, str(line)
 
 
 def appear(folder: Path, *names: str) -> None:
@@ -199,7 +200,8 @@ def test_a_signal_before_the_ranks_are_there_reaches_them(tmp_path: Path, monkey
     run.handle_signal(signal.SIGTERM)
     run.start([sys.executable, "-c", "import time; time.sleep(60)"], 2)
     run.wait()
-    assert run.judge_end() == (143, "Stopped by SIGTERM before training began.")
+    status, line = run.judge_end()
+    assert (status, str(line)) == (143, "Stopped by SIGTERM before training began.")
 
 
 def test_the_launcher_prints_one_line_and_mends_the_status(

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from fulgurite.checkpoint import folder, loop, resume, rng, weights
 from fulgurite.files import atomic
+from fulgurite.language.message import message
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -116,7 +117,9 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
             return
         self._before_evaluation = None
         if self.best not in trainer.callback_metrics:
-            log.warning("The evaluation logged no %s, so there is no best checkpoint, only the newest.", self.best)
+            log.warning(message(
+                "The evaluation logged no {name}, so there is no best checkpoint, only the newest.", name=self.best
+            ))
         found = torch.as_tensor(trainer.callback_metrics.get(self.best, math.nan), dtype=torch.float64)
         # the mean over ranks is the same number on each, so that all of them save or none
         value = float(trainer.strategy.reduce(found.to(trainer.strategy.root_device), reduce_op="mean"))

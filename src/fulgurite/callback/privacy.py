@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from fulgurite.files.atomic import write_file
+from fulgurite.language.message import message
 
 log = logging.getLogger(__name__)
 
@@ -39,4 +40,6 @@ class PrivacyFile(pl.Callback):  # type: ignore[misc]
         try:
             write_file(self.path, json.dumps(stage.mechanism.report(), indent=1) + "\n")
         except OSError as error:
-            log.warning("%s cannot be written (%s); the run goes on.", self.path, error.strerror)
+            log.warning(message(
+                "{path} cannot be written ({reason}); the run goes on.", path=self.path, reason=error.strerror
+            ))

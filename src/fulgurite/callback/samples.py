@@ -142,7 +142,9 @@ class Samples(pl.Callback):  # type: ignore[misc]
         try:
             write_file(self._path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
         except OSError as error:
-            log.warning("%s cannot be written (%s); the run goes on.", self._path, error.strerror)
+            log.warning(message(
+                "{path} cannot be written ({reason}); the run goes on.", path=self._path, reason=error.strerror
+            ))
 
 
 def to_messages(prompt: Prompt) -> Sequence[Any]:

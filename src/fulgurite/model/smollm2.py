@@ -16,6 +16,7 @@ from fulgurite.errors import ModelError
 from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.lock import hold_lock
 from fulgurite.files.manifest import find_damage, write_manifest
+from fulgurite.language.message import message
 from fulgurite.model import config as c
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ def here(weights: bool = True) -> Path | None:
         remove_drafts(folder.parent, folder.name)
         if fault := _find_damage(folder, weights):  # else another process was faster
             if folder.exists():
-                log.warning("The cached model in %s is damaged (%s); it is made anew.", folder, fault)
+                log.warning(message(
+                    "The cached model in {folder} is damaged ({fault}); it is made anew.", folder=folder, fault=fault
+                ))
             convert(source, folder)
     return folder
 
@@ -112,7 +115,7 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
-    log.info("Converting the bundled model once into %s", folder)
+    log.info(message("Converting the bundled model once into {folder}", folder=folder))
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

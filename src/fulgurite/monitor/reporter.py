@@ -71,12 +71,16 @@ class Reporter:
         try:
             write_file(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
         except OSError as error:
-            log.warning("%s cannot be written (%s); the run goes on.", self.path, error.strerror)
+            log.warning(message(
+                "{path} cannot be written ({reason}); the run goes on.", path=self.path, reason=error.strerror
+            ))
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         return [row for row in read_rows(path)[0] if row.get("rule") in RULES.rules and set(COLUMNS) <= set(row)]
     except OSError as error:
-        log.warning("%s cannot be read (%s); findings in it may be repeated.", path, error.strerror)
+        log.warning(message(
+            "{path} cannot be read ({reason}); findings in it may be repeated.", path=path, reason=error.strerror
+        ))
         return []

@@ -33,7 +33,7 @@ from typing import Any
 
 from fulgurite.checkpoint.folder import list_steps
 from fulgurite.errors import Interrupted, TrainingFailed
-from fulgurite.language.message import message
+from fulgurite.language.message import UserMessage, get_english, message
 from fulgurite.run.status import correct_status
 from fulgurite.strategy.config import available
 from fulgurite.text.console import say, say_error
@@ -51,6 +51,9 @@ STOPPED = 120.0
 """Seconds that the others wait for a rank that was stopped (SIGSTOP)."""
 OF_SLURM = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
 """What makes a process a task of Slurm: one that is started here is none, also in a job's shell."""
+COMPUTING = message("it was still computing")
+STUCK = {"stopped": message("it was stopped, as by SIGSTOP"), "idle": message("it did nothing")}
+"""What a rank did when it was killed, by `Rank.killed`."""
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -215,7 +218,7 @@ class Launch:
 
     # -- what came of it
 
-    def judge_end(self) -> tuple[int, str]:
+    def judge_end(self) -> tuple[int, str | UserMessage]:
         """The exit status of the command and its error line, which is empty if all is well."""
         in_time = sorted(self.ranks, key=lambda rank: rank.ended or 0.0)
         reports = [rank.report for rank in in_time if rank.report is not None and not rank.report.lost]
@@ -232,51 +235,59 @@ class Launch:
             return self._stuck(stuck, stopped)
         if any(rank.child.returncode for rank in self.ranks):
             if stopped:
-                return stopped, f"Stopped by {_name_signal(self.signals[0])} before training began."
+                name = _name_signal(self.signals[0])
+                return stopped, message("Stopped by {signal} before training began.", signal=name)
             lines = [rank.report.line for rank in self.ranks if rank.report is not None]
-            return TrainingFailed.exit_status, lines[0] if lines else "The processes of the run left without a reason."
-        return 0, ""
+            line = lines[0] if lines else message("The processes of the run gave no reason.")
+            return TrainingFailed.exit_status, line
+        return 0, UserMessage()
 
-    def _died(self) -> str:
+    def _died(self) -> UserMessage:
         """The line about the first rank that ended without a word and without being asked to."""
         for rank in sorted(self.ranks, key=lambda rank: rank.ended or 0.0):
             code = rank.child.returncode
             if rank.report is not None or rank.killed or (code < 0 and -code in self.signals):
                 continue
-            if code < 0:
-                memory = ", as when memory runs out" if -code == signal.SIGKILL else ""
-                killed = f"was killed by {_name_signal(-code)}{memory}"
-                return f"Rank {rank.number} of {self.world_size} {killed}. {self._left()}"
-            if code or any(other.report is not None and other.report.lost for other in self.ranks):
-                return (
-                    f"Rank {rank.number} of {self.world_size} left with exit status {code} and gave no reason. "
-                    f"{self._left()}"
+            about = {"rank": rank.number, "size": self.world_size, "left": self._left()}
+            if code == -signal.SIGKILL:
+                return message(
+                    "Rank {rank} of {size} was killed by SIGKILL, as when memory runs out. {left}", **about
                 )
-        return ""
+            if code < 0:
+                return message(
+                    "Rank {rank} of {size} was killed by {signal}. {left}", signal=_name_signal(-code), **about
+                )
+            if code or any(other.report is not None and other.report.lost for other in self.ranks):
+                return message(
+                    "Rank {rank} of {size} left with exit status {code} and gave no reason. {left}", code=code, **about
+                )
+        return UserMessage()
 
-    def _stuck(self, stuck: list[Rank], stopped: int) -> tuple[int, str]:
+    def _stuck(self, stuck: list[Rank], stopped: int) -> tuple[int, UserMessage]:
         worst = next((rank for rank in stuck if rank.killed == "stopped"), stuck[0])
-        state = {"stopped": "it was stopped, as by SIGSTOP", "idle": "it did nothing"}.get(
-            worst.killed, "it was still computing"
-        )
+        about = {
+            "rank": worst.number, "size": self.world_size, "state": STUCK.get(worst.killed, COMPUTING),
+            "left": self._left(),
+        }
         if stopped:
-            why = (
-                f"Stopped by {_name_signal(self.signals[0])}: rank {worst.number} of {self.world_size} did not leave "
-                f"({state}) and was killed."
+            return stopped, message(
+                "Stopped by {signal}: rank {rank} of {size} did not leave ({state}) and was killed. {left}",
+                signal=_name_signal(self.signals[0]), **about,
             )
-            return stopped, f"{why} {self._left()}"
-        return TrainingFailed.exit_status, (
-            f"Rank {worst.number} of {self.world_size} did not answer the others ({state}) and was killed. "
-            f"{self._left()}"
+        return TrainingFailed.exit_status, message(
+            "Rank {rank} of {size} did not answer the others ({state}) and was killed. {left}", **about
         )
 
-    def _left(self) -> str:
+    def _left(self) -> UserMessage:
         if self.folder is None:
-            return "The first machine of the run reports what is left."
+            return message("The first machine of the run reports what is left.")
         there = list_steps(self.folder / "checkpoints")
         if not there:
-            return "No checkpoint was made yet, so the run begins again."
-        return f"The last checkpoint is that of step {there[-1]}; go on with resume.run={self.folder}."
+            return message("No checkpoint was made yet, so the run begins again.")
+        return message(
+            "The last checkpoint is that of step {step}; go on with resume.run={folder}.",
+            step=there[-1], folder=self.folder,
+        )
 
 
 def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank: int = 0, num_nodes: int = 1) -> int:
@@ -299,7 +310,7 @@ def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank:
         first = run.ranks[0].report
         state = "stopped" if status in Interrupted.STATUSES else "failed"
         if folder is not None and node_rank == 0:
-            correct_status(folder, state, line, replace_reason=first is not None and first.lost)
+            correct_status(folder, state, get_english(line), replace_reason=first is not None and first.lost)
         say_error(line)
     return status
 
