@@ -1,0 +1,99 @@
+"""A page of the browser together with everything that went wrong on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage, Page, Request
+
+WATCH_CSP = """
+window.__violations = [];
+document.addEventListener('securitypolicyviolation', (event) =>
+  window.__violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
+"""
+LOST = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE")
+"""What Chromium prints when the server is gone."""
+WIDEST = """() => {
+  const wide = innerWidth;
+  if (document.documentElement.scrollWidth <= wide) return '';
+  const over = [...document.querySelectorAll('main *, header *')].filter((node) =>
+    node.getBoundingClientRect().right > wide + 0.5 && getComputedStyle(node).position !== 'fixed');
+  const named = over.slice(0, 3).map((node) => `${node.tagName.toLowerCase()}.${node.getAttribute('class') ?? ''}`);
+  return `${document.documentElement.scrollWidth} > ${wide}: ${named.join(', ')}`;
+}"""
+
+
+@dataclass
+class WatchedPage:
+    """A page, and what it asked for and complained about."""
+
+    page: Page
+    origin: str
+    requests: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @classmethod
+    def watch(cls, page: Page, origin: str) -> WatchedPage:
+        """Begins to record; call it before the page is opened."""
+        watched = cls(page, origin)
+        page.add_init_script(WATCH_CSP)
+        page.on("request", watched._note_request)
+        page.on("console", watched._note_console)
+        page.on("pageerror", lambda error: watched.errors.append(f"exception: {error}"))
+        return watched
+
+    def _note_request(self, request: Request) -> None:
+        self.requests.append(request.url)
+
+    def _note_console(self, entry: ConsoleMessage) -> None:
+        if entry.type == "error":
+            self.errors.append(f"{entry.text} {entry.location.get('url', '')}")
+
+    def open(self, place: str = "") -> Page:
+        """Opens a screen, such as `runs` or `run/ID`, and waits until the page has its texts."""
+        self.page.goto(f"{self.origin}/#/{place}")
+        self.page.locator("#main").wait_for()
+        return self.page
+
+    def go(self, place: str) -> Page:
+        """Goes to another screen without loading the page again."""
+        self.page.evaluate("(place) => { location.hash = `#/${place}`; }", place)
+        return self.page
+
+    def list_foreign(self) -> list[str]:
+        """Returns the requests that left the origin."""
+        own = urlsplit(self.origin).netloc
+        parts = [(url, urlsplit(url)) for url in self.requests]
+        return [url for url, part in parts if part.scheme in ("http", "https") and part.netloc != own]
+
+    def assert_clean(self, allowed: Callable[[str], bool] = lambda error: False) -> None:
+        """Fails if a request left the origin, if the console has an error, if the policy for content was violated, or
+        if the page scrolls sideways. `allowed` returns whether an error is part of the test."""
+        assert self.list_foreign() == []
+        assert [error for error in self.errors if not allowed(error)] == []
+        assert self.page.evaluate("window.__violations") == []
+        assert self.find_overflow() == ""
+
+    def find_overflow(self) -> str:
+        """Returns what makes the page scroll sideways; empty if it does not."""
+        return str(self.page.evaluate(WIDEST))
+
+    def ask(self, path: str) -> Any:
+        """Returns an answer of the server, with the cookie of the page."""
+        answer = self.page.request.get(f"{self.origin}{path}")
+        assert answer.ok, answer.text()
+        return answer.json()
+
+
+def is_lost_connection(error: str) -> bool:
+    """Returns whether the console complains about a server that is gone, which the page itself shows in a line."""
+    return any(name in error for name in LOST)
+
+
+def is_refused(error: str) -> bool:
+    """Returns whether the console repeats an answer of the server that refuses: the browser prints each of them."""
+    return "Failed to load resource" in error and " 4" in error
