@@ -56,7 +56,7 @@ class WatchedPage:
     def open(self, place: str = "") -> Page:
         """Opens a screen, such as `runs` or `run/ID`, and waits until the page has its texts."""
         self.page.goto(f"{self.origin}/#/{place}")
-        self.page.locator("#main").wait_for()
+        self.page.locator("#main h1, #main .notice").first.wait_for()
         return self.page
 
     def go(self, place: str) -> Page:

@@ -53,6 +53,9 @@ def list_routes(board: Board) -> list[Route]:
             raise HttpError(404, message("There is nothing at this address."))
         return send_file(request, path)
 
+    def send_icon(request: Request) -> Response:
+        return send_file(request, files["icon.svg"])
+
     async def log_in(request: Request) -> Response:
         given = await read_json(request)
         password = given.get("password")
@@ -68,6 +71,7 @@ def list_routes(board: Board) -> list[Route]:
 
     return [
         Route("/", show_page), Route("/assets/{name:path}", send_asset), Route("/api/texts", send_texts),
+        Route("/favicon.ico", send_icon),  # a browser asks for it on pages that name no icon, such as the guide
         Route("/guide", send_guide), Route("/api/login", log_in, methods=["POST"]),
     ]
 
