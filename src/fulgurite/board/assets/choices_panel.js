@@ -1,34 +1,61 @@
 // The groups of options: what is in use, and on opening every option with its explanation; what does not fit is dimmed.
 
-import {html, useState} from "./vendor/htm-preact.js";
+import {html, useEffect, useState} from "./vendor/htm-preact.js";
 import {describeOption} from "./cards.js";
 import {t} from "./i18n.js";
 import {choose, setAdd} from "./store.js";
 import {Button, Chip, ChoiceCards} from "./ui.js";
 
-// `data` and `model` are chosen on the first screen, where their paths are.
-const ORDER = ["stage", "method", "optim", "scheduler", "precision", "data", "model", "privacy", "strategy", "trainer", "find", "callback", "logger"];
+const MAIN = ["stage", "method", "optim", "scheduler", "precision"];
+const REST = ["data", "model", "privacy", "strategy", "trainer", "find", "callback", "logger"];
 const ADDS = ["experiment", "sweep"];
 const MANY = ["callback", "logger"];
 
 export function ChoicesPanel({cards, plan, draft, focus, error, about}) {
-  const known = new Map(cards.groups.map((group) => [group.name, group]));
-  const names = [...ORDER.filter((name) => known.has(name)), ...[...known.keys()].filter((name) => !ORDER.includes(name) && !ADDS.includes(name)),
-    ...ADDS.filter((name) => known.has(name))];
-  const shown = names.filter((name) => known.get(name).options.length > 1 || ADDS.includes(name));
+  const groups = sortGroups(cards.groups);
+  const [more, setMore] = useState(false);
+  useEffect(() => {
+    if (groups.rest.some((group) => group.name === focus)) setMore(true);
+  }, [focus]);
+  const draw = (group) => html`<${ChoiceGroup} key=${group.name} group=${group} plan=${plan} draft=${draft}
+    startsOpen=${focus === group.name} error=${about === group.name ? error : ""} />`;
   return html`<section class="panel choices" aria-labelledby="choices-title">
     <h2 id="choices-title">${t("parameters.choices")}</h2>
-    <div class="choice-groups">${shown.map((name) => html`<${ChoiceGroup} key=${name} group=${known.get(name)} plan=${plan} draft=${draft}
-      startsOpen=${focus === name} error=${about === name ? error : ""} />`)}</div>
+    <div class="choice-groups">${groups.main.map(draw)}</div>
+    <div class="choice-more">
+      <button type="button" class="choice-group-head" aria-expanded=${String(more)} aria-controls="choice-rest" onClick=${() => setMore(!more)}>
+        <span class="chevron" aria-hidden="true"></span>
+        <span class="choice-group-name">${t("parameters.more_choices")}</span>
+        ${more ? null : html`<span class="section-values small">${groups.rest.map((group) => html`<${UsedOption} key=${group.name} group=${group}
+          plan=${plan} draft=${draft} />`)}</span>`}
+      </button>
+      <div id="choice-rest" class="choice-groups" hidden=${!more}>${more ? groups.rest.map(draw) : null}</div>
+    </div>
   </section>`;
+}
+
+// A group with one option is no choice. What a plug-in adds comes before the groups that begin with +.
+function sortGroups(groups) {
+  const known = new Map(groups.filter(({name, options}) => options.length > 1 || ADDS.includes(name)).map((group) => [group.name, group]));
+  const pick = (names) => names.filter((name) => known.has(name)).map((name) => known.get(name));
+  const others = [...known.keys()].filter((name) => ![...MAIN, ...REST, ...ADDS].includes(name));
+  return {main: pick(MAIN), rest: pick([...REST, ...others, ...ADDS])};
+}
+
+function findUsed(group, plan, draft) {
+  const add = ADDS.includes(group.name);
+  const mine = (add ? draft.adds : draft.choices)[group.name];
+  return {add, mine, used: toList(mine ?? (add ? "" : plan?.groups[group.name]) ?? "")};
+}
+
+function UsedOption({group, plan, draft}) {
+  const {mine, used} = findUsed(group, plan, draft);
+  return html`<span class=${mine ? "mine" : ""}>${group.title} <span class="mono">${used.join(", ") || t("parameters.none")}</span></span>`;
 }
 
 function ChoiceGroup({group, plan, draft, startsOpen, error}) {
   const [open, setOpen] = useState(startsOpen);
-  const add = ADDS.includes(group.name);
-  const mine = (add ? draft.adds : draft.choices)[group.name];
-  const used = mine ?? (add ? "" : plan?.groups[group.name]) ?? "";
-  const names = toList(used);
+  const {add, mine, used: names} = findUsed(group, plan, draft);
   const option = group.options.find((one) => one.name === names[0]);
   const id = `group-${group.name}`;
   return html`<div class=${`choice-group ${open ? "opened" : ""}`} id=${`place-${group.name}`}>

@@ -40,7 +40,7 @@ function Unread({t, fields}) {
   return html`<p class="soft small">${t("start.unread", {fields: names.join(", ")})}</p>`;
 }
 
-const FIRST = 2;
+const FIRST = 1;
 
 function Examples({t, shown}) {
   const [all, setAll] = useState(false);

@@ -13,6 +13,7 @@ TEXTS: dict[str, UserMessage] = {
     "search_hint": message("A name, a word, or another tool's name such as cutoff_len"),
     "only_mine": message("Changed by me ({count})"),
     "choices": message("Options"),
+    "more_choices": message("More options"),
     "none": message("none"),
     "none_sweep": message("One run with the values below."),
     "none_experiment": message("No ready-made experiment."),

@@ -8,8 +8,8 @@ TEXTS: dict[str, UserMessage] = {
     "title": message("Start"),
     "title_long": message("Start a training"),
     "intro": message(
-        "Four questions. Each has an answer already; change what you want to change. The plan at the side is "
-        "computed again at once."
+        "Four questions. Each has an answer already; change what you want to change. The plan is computed again "
+        "at once."
     ),
     "clear": message("Begin again"),
     "open": message("Open a configuration"),
