@@ -3,14 +3,15 @@
 import {html} from "./vendor/htm-preact.js";
 import {formatRate} from "./format.js";
 import {t} from "./i18n.js";
-import {describeLegal, describeUsual} from "./rangebar.js";
+import {describeUsual} from "./rangebar.js";
 
 export function Card({row, card}) {
   const facts = [
     [t("parameters.value_now"), describeValue(row)],
-    [t("parameters.range"), [describeLegal(row.legal), describeUsual(row.usual)].filter(Boolean).join(" ")],
+    [t("parameters.legend_usual"), describeUsual(row.usual)],
     ...(card?.rows ?? []),
-    [t("parameters.confidence"), row.sure || card?.sure],
+    [t("parameters.confidence"), card?.sure_words || row.sure],
+    [t("parameters.source"), card?.source],
     [t("parameters.earlier"), (card?.earlier ?? []).join(", ")],
   ].filter(([, text]) => text);
   return html`<div class="param-card">
@@ -19,6 +20,8 @@ export function Card({row, card}) {
       ${row.advice || card?.advice ? html`<p><strong>${t("parameters.advice")}</strong> ${row.advice || card.advice}</p>` : null}
     </div>
     <dl class="card-rows">${facts.map(([name, text]) => html`<div key=${name}><dt>${name}</dt><dd>${text}</dd></div>`)}</dl>
+    ${card?.links?.length ? html`<p class="line small">${card.links.map(([name, address]) => html`<a key=${address} href=${address} target="_blank"
+      rel="noopener noreferrer">${name}</a>`)}</p>` : null}
     ${card?.names?.length ? html`<div class="names"><h4 class="label">${t("parameters.other_names")}</h4>
       <ul class="line small">${card.names.map(([tool, name]) => html`<li key=${`${tool} ${name}`}>
         <code>${name}</code> <span class="soft">${tool}</span></li>`)}</ul></div>` : null}

@@ -2,13 +2,14 @@
 
 import {html, useEffect, useState} from "./vendor/htm-preact.js";
 import {describeOption} from "./cards.js";
+import {choose} from "./choose.js";
 import {t} from "./i18n.js";
-import {choose, setAdd} from "./store.js";
+import {setAdd} from "./store.js";
 import {Button, Chip, ChoiceCards} from "./ui.js";
 
 const MAIN = ["stage", "method", "optim", "scheduler", "precision"];
-const REST = ["data", "model", "privacy", "strategy", "trainer", "find", "callback", "logger"];
-const ADDS = ["experiment", "sweep"];
+const REST = ["data", "model", "privacy", "strategy", "trainer", "callback", "logger"];
+const ADDS = ["experiment", "sweep", "find"];
 const MANY = ["callback", "logger"];
 
 export function ChoicesPanel({cards, plan, draft, focus, error, about}) {
@@ -17,7 +18,7 @@ export function ChoicesPanel({cards, plan, draft, focus, error, about}) {
   useEffect(() => {
     if (groups.rest.some((group) => group.name === focus)) setMore(true);
   }, [focus]);
-  const draw = (group) => html`<${ChoiceGroup} key=${group.name} group=${group} plan=${plan} draft=${draft}
+  const draw = (group) => html`<${ChoiceGroup} key=${group.name} cards=${cards} group=${group} plan=${plan} draft=${draft}
     startsOpen=${focus === group.name} error=${about === group.name ? error : ""} />`;
   return html`<section class="panel choices" aria-labelledby="choices-title">
     <h2 id="choices-title">${t("parameters.choices")}</h2>
@@ -36,7 +37,7 @@ export function ChoicesPanel({cards, plan, draft, focus, error, about}) {
 
 // A group with one option is no choice. What a plug-in adds comes before the groups that begin with +.
 function sortGroups(groups) {
-  const known = new Map(groups.filter(({name, options}) => options.length > 1 || ADDS.includes(name)).map((group) => [group.name, group]));
+  const known = new Map(groups.filter(({name, options}) => options.length > (ADDS.includes(name) ? 0 : 1)).map((group) => [group.name, group]));
   const pick = (names) => names.filter((name) => known.has(name)).map((name) => known.get(name));
   const others = [...known.keys()].filter((name) => ![...MAIN, ...REST, ...ADDS].includes(name));
   return {main: pick(MAIN), rest: pick([...REST, ...others, ...ADDS])};
@@ -53,7 +54,7 @@ function UsedOption({group, plan, draft}) {
   return html`<span class=${mine ? "mine" : ""}>${group.title} <span class="mono">${used.join(", ") || t("parameters.none")}</span></span>`;
 }
 
-function ChoiceGroup({group, plan, draft, startsOpen, error}) {
+function ChoiceGroup({cards, group, plan, draft, startsOpen, error}) {
   const [open, setOpen] = useState(startsOpen);
   const {add, mine, used: names} = findUsed(group, plan, draft);
   const option = group.options.find((one) => one.name === names[0]);
@@ -66,7 +67,7 @@ function ChoiceGroup({group, plan, draft, startsOpen, error}) {
       ${mine ? html`<${Chip} level="accent">${t("parameters.origin_yours")}<//>` : null}
       <span class="choice-group-about soft small">${error || option?.about || group.about}</span>
     </button>
-    <div id=${id} hidden=${!open} class="choice-group-body">${open ? html`<${Options} group=${group} used=${names} mine=${mine}
+    <div id=${id} hidden=${!open} class="choice-group-body">${open ? html`<${Options} cards=${cards} group=${group} used=${names} mine=${mine}
       plan=${plan} add=${add} />` : null}</div>
   </div>`;
 }
@@ -76,27 +77,27 @@ function toList(used) {
   return String(used).replace(/^\[|\]$/g, "").split(",").map((name) => name.trim()).filter(Boolean);
 }
 
-function Options({group, used, mine, plan, add}) {
+function Options({cards, group, used, mine, plan, add}) {
   const unfit = plan?.unfit?.[group.name] ?? {};
   const items = group.options.map((option) => ({
     value: option.name, title: option.name, about: describeOption(option), reason: unfit[option.name] ?? "",
   }));
   if (add) items.unshift({value: "", title: t("parameters.none"), about: t(`parameters.none_${group.name}`)});
-  const pick = add ? (name) => setAdd(group.name, name) : (name) => choose(group.name, name);
+  const pick = add ? (name) => setAdd(group.name, name) : (name) => choose(cards, group.name, name);
   return html`<div class="stack">
     ${group.about ? html`<p class="soft small">${group.about}</p>` : null}
     ${MANY.includes(group.name)
-      ? html`<${ManyOptions} group=${group} items=${items} used=${used} />`
+      ? html`<${ManyOptions} cards=${cards} group=${group} items=${items} used=${used} />`
       : html`<${ChoiceCards} name=${`group-${group.name}`} label=${group.title} items=${items} value=${used[0] ?? ""} onChoose=${pick} />`}
-    ${mine && !add ? html`<p><${Button} class="small" icon="reset" onClick=${() => choose(group.name, null)}>${t("parameters.back_to_default")}<//></p>` : null}
+    ${mine && !add ? html`<p><${Button} class="small" icon="reset" onClick=${() => choose(cards, group.name, null)}>${t("parameters.back_to_default")}<//></p>` : null}
   </div>`;
 }
 
 // Several options at once, such as callbacks; `none` stands alone.
-function ManyOptions({group, items, used}) {
+function ManyOptions({cards, group, items, used}) {
   const toggle = (name, on) => {
     const next = name === "none" ? ["none"] : [...used.filter((one) => one !== "none" && one !== name), ...(on ? [name] : [])];
-    choose(group.name, next.length ? `[${next.join(",")}]` : "none");
+    choose(cards, group.name, next.length > 1 ? next : next[0] ?? "none");
   };
   return html`<div class="cards" role="group" aria-label=${group.title}>${items.map((item) => html`<label key=${item.value}
       class=${`card choice ${used.includes(item.value) ? "chosen" : ""}`}>

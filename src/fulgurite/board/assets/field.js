@@ -8,6 +8,9 @@ import {endTyping, setValue} from "./store.js";
 export function Field({row, id, typed, level, describedBy}) {
   const common = {id, "aria-describedby": describedBy, "aria-invalid": level === "error" ? "true" : null};
   const shown = typed ?? row.text ?? "";
+  if (row.kind === "bool" && (row.text === "" || row.empty)) {
+    return html`<${Choice} row=${{...row, choices: ["true", "false"]}} shown=${shown} common=${common} level=${level} />`;
+  }
   if (row.kind === "bool") return html`<${Switch} row=${row} shown=${shown} common=${common} />`;
   if (row.kind === "choice" && row.choices?.length) return html`<${Choice} row=${row} shown=${shown} common=${common} level=${level} />`;
   return html`<${TextField} row=${row} shown=${shown} typed=${typed} common=${common} level=${level} />`;

@@ -2,8 +2,9 @@
 
 import {html} from "./vendor/htm-preact.js";
 import {findCard} from "./cards.js";
+import {choose} from "./choose.js";
 import {searchElsewhere, searchOptions, searchRows} from "./search.js";
-import {choose, setAdd} from "./store.js";
+import {setAdd} from "./store.js";
 import {Button} from "./ui.js";
 
 const MOST = 12;
@@ -18,18 +19,18 @@ export function Found({t, query, cards, rows, onlyMine, draw}) {
     <p class="soft small" role="status">${nothing ? t(asked ? "parameters.nothing" : "parameters.nothing_mine") : t("parameters.found", {count: found.length})}</p>
     ${found.length ? html`<section class="panel section"><ul class="rows">${found.map(draw)}</ul></section>` : null}
     ${options.length ? html`<section class="panel stack"><h2>${t("parameters.found_options")}</h2>
-      <ul class="stack">${options.map(({group, option}) => html`<${FoundOption} key=${`${group.name} ${option.name}`} t=${t} group=${group} option=${option} />`)}</ul>
+      <ul class="stack">${options.map(({group, option}) => html`<${FoundOption} key=${`${group.name} ${option.name}`} t=${t} cards=${cards} group=${group} option=${option} />`)}</ul>
     </section>` : null}
     ${elsewhere.length ? html`<section class="panel stack"><h2>${t("parameters.elsewhere")}</h2>
       <ul class="stack">${elsewhere.map((one) => html`<${Elsewhere} key=${one.path} t=${t} entry=${one} />`)}</ul></section>` : null}
   </div>`;
 }
 
-const ADDS = ["experiment", "sweep"];
+const ADDS = ["experiment", "sweep", "find"];
 
-function FoundOption({t, group, option}) {
+function FoundOption({t, cards, group, option}) {
   const add = ADDS.includes(group.name);
-  const pick = () => (add ? setAdd : choose)(group.name, option.name);
+  const pick = () => (add ? setAdd(group.name, option.name) : choose(cards, group.name, option.name));
   return html`<li class="found-option">
     <div class="grow"><code>${`${add ? "+" : ""}${group.name}=${option.name}`}</code> <span class="small soft">${option.about}</span></div>
     <${Button} class="small" onClick=${pick}>${t("parameters.use")}<//>

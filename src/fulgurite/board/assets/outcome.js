@@ -1,20 +1,20 @@
 // What comes out of the questions: one sentence about the run, how it fits into the memory, and the two ways on.
 
 import {html} from "./vendor/htm-preact.js";
+import {AppliedLine, ErrorRemedy} from "./apply.js";
 import {formatBytes} from "./format.js";
-import {findObstacle} from "./planner.js";
 import {makeHash} from "./router.js";
 import {FindingList} from "./findings.js";
-import {Chip, Notice, Spinner} from "./ui.js";
+import {Chip, ErrorNotice, Spinner} from "./ui.js";
 
 export function Outcome({t, planned}) {
   const {plan, error, pending} = planned;
-  const obstacle = findObstacle(planned);
   return html`<div class="panel outcome stack">
     <h2>${t("start.outcome")}</h2>
     ${plan ? html`<p class=${`outcome-sentence ${pending ? "stale" : ""}`} aria-live="polite">${plan.sentence}</p>` : null}
     ${!plan && pending ? html`<${Spinner} label=${t("start.planning")} />` : null}
-    ${error ? html`<${Notice} level="error" live><p>${obstacle}</p>${error.words ? html`<p><code>${error.words}</code></p>` : null}<//>` : null}
+    <${ErrorNotice} error=${error}><${ErrorRemedy} error=${error} /><//>
+    ${error ? html`<${AppliedLine} />` : null}
     ${plan?.memory ? html`<${Fit} t=${t} memory=${plan.memory} />` : null}
     ${plan && !error ? html`<${FindingList} t=${t} findings=${plan.findings} short />` : null}
     <p class="line"><a class="button" href=${makeHash("plan")}>${t("start.to_plan")}</a>

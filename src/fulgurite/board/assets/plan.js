@@ -60,7 +60,7 @@ function Facts({t, plan}) {
     ["time", plan.seconds === null || plan.seconds === undefined ? t("plan.unknown") : t("plan.about", {time: formatDuration(plan.seconds)}), ""],
     ["rows", formatNumber(plan.rows), plan.validation_rows ? t("plan.validation_rows", {count: formatNumber(plan.validation_rows)}) : ""],
     ["tokens", formatCount(plan.tokens), plan.tokens_per_step ? t("plan.per_step", {count: formatNumber(plan.tokens_per_step)}) : ""],
-    ["trainable", formatCount(plan.trainable), t("plan.of_parameters", {count: formatCount(plan.parameters)})],
+    ["trainable", formatCount(plan.trainable), t("plan.of_parameters", {count: formatCount(plan.parameters_total)})],
     ["rate", plan.schedule ? formatRate(plan.schedule.lr) : "–", ""],
   ];
   if (plan.disk?.total) facts.push(["disk", formatBytes(plan.disk.total), plan.disk.free ? t("plan.disk_free", {free: formatBytes(plan.disk.free)}) : ""]);

@@ -12,7 +12,8 @@ const BEYOND_SHARE = 0.4;
 // An allowed range many times as wide as the usual one would shrink that to a point.
 const WIDE = 12;
 
-export function RangeBar({row, yours, level}) {
+export function RangeBar({row: given, card, yours, level}) {
+  const row = {...given, derived: findRest(given, card)};
   const scale = makeScale(row, yours);
   if (!scale) return null;
   const {legal} = row;
@@ -29,6 +30,14 @@ export function RangeBar({row, yours, level}) {
   </svg>`;
 }
 
+// The value that the parameter has if nobody touches it: the derived one, or the default.
+function findRest(row, card) {
+  if (isNumber(row.derived)) return row.derived;
+  if (row.origin === "default" && isNumber(row.value)) return row.value;
+  const value = Number(card?.default || NaN);
+  return isNumber(value) ? value : null;
+}
+
 function Mark({at, d, title, ...rest}) {
   return html`<svg x=${percent(at)} y=${MIDDLE} overflow="visible" class=${rest.class}><path d=${d}><title>${title}</title></path></svg>`;
 }
@@ -37,9 +46,10 @@ function Usual({usual, scale}) {
   if (!usual) return null;
   if (usual.values) {
     const numbers = usual.values.map(Number).filter((value) => isNumber(value) && scale.holds(value));
+    const labelled = listLabelled(numbers, scale);
     return numbers.map((value) => html`<g key=${value}>
       <${Mark} at=${scale.place(value)} class="range-usual" d="M-2 -4h4v8h-4z" title=${formatRate(value)} />
-      <${Label} at=${scale.place(value)} text=${formatRate(value)} /></g>`);
+      ${labelled.has(value) ? html`<${Label} at=${scale.place(value)} text=${formatRate(value)} />` : null}</g>`);
   }
   const low = limit(usual.low) ? usual.low : scale.low;
   const high = limit(usual.high) ? usual.high : scale.high;
@@ -50,6 +60,15 @@ function Usual({usual, scale}) {
       ? html`<${Label} at=${(from + to) / 2} text=${low === high ? formatRate(low) : `${formatRate(low)} – ${formatRate(high)}`} />`
       : html`<${Label} at=${from} text=${formatRate(low)} /><${Label} at=${to} text=${formatRate(high)} />`}
   </g>`;
+}
+
+// As many numbers as have room beside each other, the first and the last among them.
+function listLabelled(numbers, scale) {
+  const kept = new Set([numbers[0], numbers[numbers.length - 1]]);
+  for (const value of numbers) {
+    if ([...kept].every((other) => value === other || Math.abs(scale.place(value) - scale.place(other)) > 0.12)) kept.add(value);
+  }
+  return kept;
 }
 
 function Label({at, text}) {

@@ -37,7 +37,7 @@ export function Row({row, card, typed, error, open, onToggle}) {
         </div>
       </div>
       <div class="row-about">
-        <${RangeBar} row=${row} yours=${findNumber(row, typed, origin)} level=${level} />
+        <${RangeBar} row=${row} card=${card} yours=${findNumber(row, typed, origin)} level=${level} />
         <p class=${`row-advice ${level}`} id=${`${id}-advice`}>${error || row.warning || describe(row, origin)}</p>
       </div>
     </div>
@@ -46,7 +46,7 @@ export function Row({row, card, typed, error, open, onToggle}) {
 }
 
 function describe(row, origin) {
-  if (origin === "derived" && row.reason) return t("parameters.derived_because", {reason: row.reason});
+  if (row.reason && origin !== "yours") return t(row.text === "" ? "parameters.empty_means" : "parameters.derived_because", {reason: row.reason});
   return row.advice ?? "";
 }
 
@@ -59,7 +59,7 @@ function labelBack(row) {
 // What is drawn as yours: what was typed, even before the plan has answered; the value of a preset too.
 export function findNumber(row, typed, origin) {
   if (row.kind !== "number") return null;
-  const value = typed !== undefined ? Number(typed) : origin === "preset" || origin === "default" ? row.value : null;
+  const value = typed !== undefined ? Number(typed) : origin === "preset" ? row.value : null;
   return typeof value === "number" && Number.isFinite(value) && typed?.trim() !== "" ? value : null;
 }
 

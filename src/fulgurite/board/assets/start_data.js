@@ -1,6 +1,7 @@
 // The first question: which data. What was read in it is shown at once.
 
 import {html, useState} from "./vendor/htm-preact.js";
+import {ErrorRemedy} from "./apply.js";
 import {listOptions} from "./cards.js";
 import {FilePicker} from "./filepicker.js";
 import {hasData} from "./dataview.js";
@@ -23,7 +24,7 @@ export function DataQuestion({t, lang, draft, cards, chosen, view}) {
       title=${t("start.pick_data")} />` : null}
     ${hasData(draft) ? html`<div aria-live="polite" class="stack">
       ${view.pending && !view.data && !view.error ? html`<${Spinner} label=${t("start.reading")} />` : null}
-      <${ErrorNotice} error=${view.error} title=${t("start.data_refused")} />
+      <${ErrorNotice} error=${view.error} title=${t("start.data_refused")}><${ErrorRemedy} error=${view.error} /><//>
       ${view.data && !view.error ? html`<${DataSummary} t=${t} data=${view.data} pending=${view.pending} />` : null}
     </div>` : null}
   <//>`;

@@ -2,8 +2,8 @@
 
 import {html} from "./vendor/htm-preact.js";
 import {listOptions} from "./cards.js";
+import {choose} from "./choose.js";
 import {Question} from "./question.js";
-import {choose} from "./store.js";
 import {ChoiceCards, Notice} from "./ui.js";
 
 export function GoalQuestion({t, cards, chosen, view}) {
@@ -18,6 +18,6 @@ export function GoalQuestion({t, cards, chosen, view}) {
   return html`<${Question} number="4" title=${t("start.goal")}>
     ${misfit && readable.length ? html`<${Notice} level="warning"><p>${t("start.stage_misfit")}</p><//>` : null}
     <${ChoiceCards} name="stage" label=${t("start.goal")} items=${items} value=${chosen.stage}
-      onChoose=${(name) => choose("stage", name)} />
+      onChoose=${(name) => choose(cards, "stage", name)} />
   <//>`;
 }

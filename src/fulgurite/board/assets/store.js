@@ -21,13 +21,15 @@ function clean(value) {
   const out = {choices: {}, values: {}, adds: {}};
   for (const part of PARTS) {
     for (const [name, word] of Object.entries(value?.[part] ?? {})) {
-      if (word !== null && word !== undefined && word !== "") out[part][name] = typeof word === "string" ? word : toText(word);
+      if (word !== null && word !== undefined && word !== "") out[part][name] = toWord(word, part);
     }
   }
   return out;
 }
 
-function toText(word) {
+// Groups such as callbacks may have several options; everything else is text.
+function toWord(word, part) {
+  if (part === "choices" && Array.isArray(word)) return word.map(String);
   return typeof word === "object" ? JSON.stringify(word) : String(word);
 }
 
@@ -52,16 +54,9 @@ export function getDraft() {
 
 // Merges a change of the same form as a draft; null or an empty text takes a word out.
 export function change(changes, tag = "") {
-  const next = {...draft};
-  for (const part of PARTS) {
-    next[part] = {...draft[part], ...(changes[part] ?? {})};
-  }
-  put(clean(next), tag);
+  put(applyChanges(draft, changes), tag);
 }
 
-export function choose(group, option) {
-  change({choices: {[group]: option}});
-}
 
 export function setValue(path, text) {
   change({values: {[path]: text}}, `value ${path}`);
@@ -69,6 +64,13 @@ export function setValue(path, text) {
 
 export function setAdd(group, option) {
   change({adds: {[group]: option}});
+}
+
+// The draft as a change would leave it.
+export function applyChanges(held, changes) {
+  const next = {...held};
+  for (const part of PARTS) next[part] = {...held[part], ...(changes[part] ?? {})};
+  return clean(next);
 }
 
 // The end of typing into a field: what is typed there next is a step of undo of its own.

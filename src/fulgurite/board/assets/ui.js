@@ -152,11 +152,12 @@ export class Boundary extends Component {
 }
 
 // The sentence of an error and, if the server gave them, the words that would put it right.
-export function ErrorNotice({error, level = "error", title}) {
+export function ErrorNotice({error, level = "error", title, children}) {
   if (!error) return null;
   const sentence = error.status === 0 ? t("shell.connection_lost") : error.message;
   return html`<${Notice} level=${level} title=${title} live>
     <p>${sentence}</p>
-    ${error.words ? html`<p><code>${error.words}</code></p>` : null}
+    ${error.words && !error.body?.changes ? html`<p><code>${error.words}</code></p>` : null}
+    ${children}
   <//>`;
 }

@@ -36,6 +36,7 @@ TEXTS: dict[str, UserMessage] = {
     "severity_note": message("Note"),
     "allowed": message("accepted"),
     "apply": message("Apply: {words}"),
+    "insist": message("Accept it all the same: {words}"),
     "applied": message("Applied: {words}"),
     "leave_empty": message("{name} left empty"),
     "memory": message("Memory"),
