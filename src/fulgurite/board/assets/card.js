@@ -4,6 +4,7 @@ import {html} from "./vendor/htm-preact.js";
 import {formatRate} from "./format.js";
 import {t} from "./i18n.js";
 import {describeUsual} from "./rangebar.js";
+import {rich} from "./ui.js";
 
 export function Card({row, card}) {
   const facts = [
@@ -16,10 +17,10 @@ export function Card({row, card}) {
   ].filter(([, text]) => text);
   return html`<div class="param-card">
     <div class="stack">
-      <p>${card?.meaning ?? ""}</p>
-      ${row.advice || card?.advice ? html`<p><strong>${t("parameters.advice")}</strong> ${row.advice || card.advice}</p>` : null}
+      <p>${rich(card?.meaning ?? "")}</p>
+      ${row.advice || card?.advice ? html`<p><strong>${t("parameters.advice")}</strong> ${rich(row.advice || card.advice)}</p>` : null}
     </div>
-    <dl class="card-rows">${facts.map(([name, text]) => html`<div key=${name}><dt>${name}</dt><dd>${text}</dd></div>`)}</dl>
+    <dl class="card-rows">${facts.map(([name, text]) => html`<div key=${name}><dt>${name}</dt><dd>${rich(text)}</dd></div>`)}</dl>
     ${card?.links?.length ? html`<p class="line small">${card.links.map(([name, address]) => html`<a key=${address} href=${address} target="_blank"
       rel="noopener noreferrer">${name}</a>`)}</p>` : null}
     ${card?.names?.length ? html`<div class="names"><h4 class="label">${t("parameters.other_names")}</h4>

@@ -56,6 +56,19 @@ export function findCard(cards, path, option) {
   return all.find((card) => card.options.includes(option)) ?? all.find((card) => card.options.includes("")) ?? all[0] ?? null;
 }
 
+const SHORT = 100;
+
+// The first sentences of an explanation, for cards that stand beside others.
+export function shorten(text) {
+  const sentences = text.split(/(?<=[.] )(?=[A-Z])|(?<=。)/);
+  let out = "";
+  for (const sentence of sentences) {
+    if (out && (out + sentence).length > SHORT) break;
+    out += sentence;
+  }
+  return out.trim();
+}
+
 // The sentence of an option: what it is, and what it costs.
 export function describeOption(option) {
   return [option.about, option.costs].filter(Boolean).join(" ");

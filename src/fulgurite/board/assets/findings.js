@@ -5,7 +5,7 @@ import {AppliedLine, ApplyButton} from "./apply.js";
 import {t} from "./i18n.js";
 import {Icon} from "./icons.js";
 import {makeHash} from "./router.js";
-import {Chip} from "./ui.js";
+import {Chip, rich} from "./ui.js";
 
 const ORDER = ["error", "stop", "warning", "note"];
 const LEVELS = {error: "error", stop: "error", warning: "warning", note: "info"};
@@ -28,8 +28,8 @@ function FindingEntry({finding, short}) {
   return html`<li class=${`notice ${LEVELS[severity] ?? "info"} finding`}>
     <${Icon} name=${ICONS[severity] ?? "info"} />
     <div class="notice-text">
-      <p><strong class="severity">${t(`plan.severity_${severity}`)}</strong> ${sentence} ${allowed ? html`<${Chip}>${t("plan.allowed")}<//>` : null}</p>
-      ${remedy && !finding.changes ? html`<p class="soft">${remedy}</p>` : null}
+      <p><strong class="severity">${t(`plan.severity_${severity}`)}</strong> ${rich(sentence)} ${allowed ? html`<${Chip}>${t("plan.allowed")}<//>` : null}</p>
+      ${remedy && !finding.changes ? html`<p class="soft">${rich(remedy)}</p>` : null}
       <div class="line">
         <${ApplyButton} changes=${finding.changes} />
         ${short ? null : html`<${ApplyButton} changes=${finding.insist} text="plan.insist" kind="quiet" />`}

@@ -32,7 +32,7 @@ export function formatRate(value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return value === null || value === undefined ? "" : String(value);
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e-3 && size < 1e5) return String(trim(value, 4));
+  if (size >= 0.01 && size < 1e7) return String(trim(value, 4));
   return Number(value.toPrecision(4)).toExponential().replace("e+", "e");
 }
 

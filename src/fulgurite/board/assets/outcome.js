@@ -11,11 +11,11 @@ export function Outcome({t, planned}) {
   const {plan, error, pending} = planned;
   return html`<div class="panel outcome stack">
     <h2>${t("start.outcome")}</h2>
-    ${plan ? html`<p class=${`outcome-sentence ${pending ? "stale" : ""}`} aria-live="polite">${plan.sentence}</p>` : null}
+    ${plan && !error ? html`<p class=${`outcome-sentence ${pending ? "stale" : ""}`} aria-live="polite">${plan.sentence}</p>` : null}
     ${!plan && pending ? html`<${Spinner} label=${t("start.planning")} />` : null}
     <${ErrorNotice} error=${error}><${ErrorRemedy} error=${error} /><//>
     ${error ? html`<${AppliedLine} />` : null}
-    ${plan?.memory ? html`<${Fit} t=${t} memory=${plan.memory} />` : null}
+    ${plan?.memory && !error ? html`<${Fit} t=${t} memory=${plan.memory} />` : null}
     ${plan && !error ? html`<${FindingList} t=${t} findings=${plan.findings} short />` : null}
     <p class="line"><a class="button" href=${makeHash("plan")}>${t("start.to_plan")}</a>
       <a class="button" href=${makeHash("parameters")}>${t("start.to_parameters")}</a></p>

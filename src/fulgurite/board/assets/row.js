@@ -7,7 +7,7 @@ import {formatRate} from "./format.js";
 import {t} from "./i18n.js";
 import {RangeBar} from "./rangebar.js";
 import {setValue} from "./store.js";
-import {Chip, IconButton} from "./ui.js";
+import {Chip, IconButton, rich} from "./ui.js";
 
 const ORIGINS = {yours: "accent", preset: "plain", derived: "plain", default: "plain"};
 
@@ -38,7 +38,7 @@ export function Row({row, card, typed, error, open, onToggle}) {
       </div>
       <div class="row-about">
         <${RangeBar} row=${row} card=${card} yours=${findNumber(row, typed, origin)} level=${level} />
-        <p class=${`row-advice ${level}`} id=${`${id}-advice`}>${error || row.warning || describe(row, origin)}</p>
+        <p class=${`row-advice ${level}`} id=${`${id}-advice`}>${rich(error || row.warning || describe(row, origin))}</p>
       </div>
     </div>
     <div id=${`${id}-card`} class="row-card" hidden=${!open}>${open ? html`<${Card} row=${row} card=${card} />` : null}</div>

@@ -2,7 +2,7 @@
 
 import {html, useState} from "./vendor/htm-preact.js";
 import {ErrorRemedy} from "./apply.js";
-import {listOptions} from "./cards.js";
+import {listOptions, shorten} from "./cards.js";
 import {FilePicker} from "./filepicker.js";
 import {hasData} from "./dataview.js";
 import {DataSummary} from "./data_summary.js";
@@ -14,7 +14,7 @@ export function DataQuestion({t, lang, draft, cards, chosen, view}) {
   const bundled = listOptions(cards, "data").filter((option) => option.name !== "file");
   const items = [
     {value: "file", title: t("start.own_data"), about: t("start.own_data_about")},
-    ...bundled.map((option) => ({value: option.name, title: option.name, about: option.about})),
+    ...bundled.map((option) => ({value: option.name, title: option.name, about: shorten(option.about)})),
   ];
   const choose = (name) => change({choices: {data: name}, values: name === "file" ? {} : {"data.path": null}});
   return html`<${Question} number="1" title=${t("start.data")}>

@@ -1,7 +1,7 @@
 // The question what the training is for: the stages, of which those that cannot read the data are dimmed.
 
 import {html} from "./vendor/htm-preact.js";
-import {listOptions} from "./cards.js";
+import {listOptions, shorten} from "./cards.js";
 import {choose} from "./choose.js";
 import {Question} from "./question.js";
 import {ChoiceCards, Notice} from "./ui.js";
@@ -9,7 +9,7 @@ import {ChoiceCards, Notice} from "./ui.js";
 export function GoalQuestion({t, cards, chosen, view}) {
   const readable = view.data?.stages ?? null;
   const items = listOptions(cards, "stage").map((option) => ({
-    value: option.name, title: t(`start.stage_${option.name}`), code: option.name, about: option.about,
+    value: option.name, title: t(`start.stage_${option.name}`), code: option.name, about: shorten(option.about),
     reason: readable && !readable.includes(option.name) ? t("start.stage_unreadable") : "",
   }));
   // What can be chosen comes first; the order among the rest stays.

@@ -1,7 +1,7 @@
 // The question which model: a bundled one, a folder, an earlier run or an id of the hub.
 
 import {html} from "./vendor/htm-preact.js";
-import {listOptions} from "./cards.js";
+import {listOptions, shorten} from "./cards.js";
 import {useAnswer} from "./hooks.js";
 import {PathField} from "./start_data.js";
 import {Question} from "./question.js";
@@ -11,7 +11,7 @@ import {ChoiceCards} from "./ui.js";
 export function ModelQuestion({t, lang, draft, cards, chosen}) {
   const bundled = listOptions(cards, "model").filter((option) => option.name !== "hf");
   const items = [
-    ...bundled.map((option) => ({value: option.name, title: option.name, about: option.about})),
+    ...bundled.map((option) => ({value: option.name, title: option.name, about: shorten(option.about)})),
     {value: "hf", title: t("start.own_model"), about: t("start.own_model_about")},
   ];
   const choose = (name) => change({choices: {model: name}, values: name === "hf" ? {} : {"model.path": null}});

@@ -65,6 +65,13 @@ async function copyText(text) {
   }
 }
 
+// Text with `code` between backticks, as the sentences of the declarations have it. The parts are text, never HTML.
+export function rich(text) {
+  const parts = String(text ?? "").split("`");
+  if (parts.length < 3) return text;
+  return parts.map((part, index) => (index % 2 ? html`<code key=${index}>${part}</code>` : part));
+}
+
 const ICON_OF = {error: "error", warning: "warn", info: "info", ok: "check"};
 
 export function Notice({level = "info", title, children, live}) {
@@ -121,7 +128,7 @@ function ChoiceCard({name, item, checked, onChoose}) {
       aria-describedby=${id} onChange=${() => onChoose(item.value)} />
     <span class="choice-text">
       <span class="choice-title">${item.title}${item.code ? html` <code>${item.code}</code>` : null}</span>
-      <span id=${id} class="choice-about">${item.about}
+      <span id=${id} class="choice-about">${rich(item.about)}
         ${dimmed ? html`<span class="choice-reason">${item.reason}</span>` : null}</span>
     </span>
   </label>`;
@@ -156,7 +163,7 @@ export function ErrorNotice({error, level = "error", title, children}) {
   if (!error) return null;
   const sentence = error.status === 0 ? t("shell.connection_lost") : error.message;
   return html`<${Notice} level=${level} title=${title} live>
-    <p>${sentence}</p>
+    <p>${rich(sentence)}</p>
     ${error.words && !error.body?.changes ? html`<p><code>${error.words}</code></p>` : null}
     ${children}
   <//>`;
