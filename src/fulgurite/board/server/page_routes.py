@@ -16,12 +16,11 @@ from fulgurite.board.server.login_page import build_login_page
 from fulgurite.board.server.security import has_cookie, set_cookie
 from fulgurite.board.server.state import Board
 from fulgurite.board.texts import list_texts
-from fulgurite.explain.html import ASSETS as GUIDE_ASSETS
-from fulgurite.explain.html import build_page
 from fulgurite.language.current import get_language, use_language
 from fulgurite.language.message import message
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+GUIDE_ASSETS = Path(__file__).resolve().parents[2] / "explain" / "assets"
 TYPES = {
     ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
     ".json": "application/json", ".svg": "image/svg+xml", ".png": "image/png", ".txt": "text/plain; charset=utf-8",
@@ -107,5 +106,7 @@ def send_guide(request: Request) -> Response:
 
 @cache
 def _build_guide(language: str) -> str:
+    from fulgurite.explain.html import build_page  # half a second, which the start of the server does not need
+
     with use_language(language):
         return build_page(linked=True)

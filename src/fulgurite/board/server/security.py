@@ -168,6 +168,7 @@ def _refuse_size() -> HttpError:
     return HttpError(413, message("The body of the request is larger than {most} MB.", most=MOST_BYTES >> 20))
 
 
+# Starlette's RequestBodyLimitMiddleware has no limit of time, and came after 1.0.
 def limit_body(receive: Receive, seconds: float) -> Receive:
     """Returns a `receive` that refuses a body that is too large or too slow; the length that it claims does not
     count."""

@@ -138,7 +138,8 @@ def open_socket(host: str, port: int | None) -> socket.socket:
     Listening begins here, so that a browser which is faster than the server waits.
     """
     tried = [port] if port is not None else range(FIRST_PORT, FIRST_PORT + MOST_PORTS)
-    bare = host.strip("[]")
+    # the name can mean ::1 as well, at which a browser that was given 127.0.0.1 finds nobody
+    bare = "127.0.0.1" if host == "localhost" else host.strip("[]")
     for number in tried:
         try:
             family, _, _, _, address = socket.getaddrinfo(bare, number, type=socket.SOCK_STREAM)[0]
@@ -165,7 +166,7 @@ def build_board(options: ServeOptions, roots: Roots, port: int, password: str) -
 def list_names(host: str) -> list[str]:
     """Returns the names under which a browser may ask for the board."""
     if is_loopback(host):
-        return [*LOOPBACK_NAMES]
+        return list(dict.fromkeys([write_host(host), *LOOPBACK_NAMES]))
     if host not in EVERYWHERE:
         return [write_host(host)]
     import psutil
@@ -194,8 +195,7 @@ def build_config(board: Board, options: ServeOptions) -> uvicorn.Config:
 
 def announce(board: Board, host: str) -> str:
     """Prints the address with its token, and returns it. With a password there is no token."""
-    shown = list_names(host)[0] if host in EVERYWHERE or is_loopback(host) else write_host(host)
-    shown = socket.gethostname() if host in EVERYWHERE else shown
+    shown = socket.gethostname() if host in EVERYWHERE else write_host(host)
     address = f"{board.scheme}://{shown}:{board.port}/"
     if not board.sessions.has_password:
         address += f"?token={board.sessions.make_token()}"
