@@ -17,8 +17,8 @@ const SPACE = {top: 8, right: 12, bottom: 24, left: 48};
 const MARKER_LANE = 22;
 const MARKER_DISTANCE = 26;
 
-// series: [{id, label, tone: 1 to 8, points: [[step, value], ...], faint, dots, format}], markers: [{step, severity,
-// text}]. A faint series is the raw one behind a smoothed one. `unit` is the id of the text that names a step.
+// series: [{id, label, tone: 1 to 8, points: [[step, value], ...], faint, noisy, dots, format}], markers: [{step,
+// severity, text}]. A faint series is the raw one behind a smoothed one. `unit` is the id of the text that names a step.
 export function LineChart({t, title, series, markers = [], height = 240, canLog = false, unit = "run.chart.step"}) {
   const [frame, width] = useWidth();
   const [log, setLog] = useState(false);
@@ -92,7 +92,7 @@ function layOut(series, markers, steps, {width, height, log}) {
   const x = buildScale(range, [box.left, box.right]);
   const y = buildScale(extent, [box.bottom, box.top], log);
   const rows = Math.max(2, Math.round((box.bottom - box.top) / 44));
-  const columns = Math.max(2, Math.floor((box.right - box.left) / 90));
+  const columns = Math.max(2, Math.floor((box.right - box.left) / 68));
   const shown = markers.filter((marker) => Number.isFinite(marker.step)).map((marker) => ({
     ...marker, at: Math.min(Math.max(marker.step, range[0]), range[1]),
   }));

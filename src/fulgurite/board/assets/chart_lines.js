@@ -4,7 +4,7 @@ import {html} from "./vendor/htm-preact.js";
 import {buildPath, formatTick, isDrawable, readValue} from "./chart_scale.js";
 import {NONE, formatMetric, formatStep} from "./numbers.js";
 
-const MANY = 300;
+const MANY = 150;
 
 export function Lines({plan, series}) {
   const {box, x, y, log} = plan;
@@ -45,7 +45,7 @@ function hasDots({points, dots, faint}) {
 function Dots({plan, series}) {
   const shown = series.points.filter(([, value]) => isDrawable(value, plan.log));
   return html`<g>
-    ${shown.map(([step, value]) => html`<circle key=${step} class=${`chart-dot tone-${series.tone}`} r="2.6"
+    ${shown.map(([step, value]) => html`<circle key=${step} class=${`chart-dot series-${series.tone}`} r="2.6"
       cx=${plan.x(step)} cy=${plan.y(value)} />`)}
   </g>`;
 }
@@ -57,7 +57,7 @@ export function Crosshair({plan, series, step}) {
     ${series.map((each) => {
       const point = readValue(each.points, step);
       if (!point || !isDrawable(point[1], log)) return null;
-      return html`<circle key=${each.id} class=${`chart-at tone-${each.tone}`} r="3.5" cx=${x(point[0])}
+      return html`<circle key=${each.id} class=${`chart-at series-${each.tone}`} r="3.5" cx=${x(point[0])}
         cy=${y(point[1])} />`;
     })}
   </g>`;
@@ -93,8 +93,8 @@ function showValue({points, format = formatMetric}, step) {
   return point ? format(point[1]) : NONE;
 }
 
-// Many values without a smoothed line are drawn thin: a thick line would be a bar of colour.
-function nameLine({tone, faint, dots, points}) {
-  const weight = faint ? " is-faint" : !dots && points.length > MANY ? " is-thin" : "";
-  return `chart-line tone-${tone}${weight}`;
+// Many values that jump are drawn thin: a thick line would be a bar of colour.
+function nameLine({tone, faint, noisy, points}) {
+  const weight = faint ? " is-faint" : noisy && points.length > MANY ? " is-thin" : "";
+  return `chart-line series-${tone}${weight}`;
 }

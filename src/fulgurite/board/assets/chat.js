@@ -19,6 +19,10 @@ export function Chat({t, lang, run, onClose}) {
     chat.ask(text.trim(), longest);
     setText("");
   };
+  const stop = () => {
+    chat.stop();
+    field.current.focus();  // the button goes away
+  };
   const press = (event) => {
     // Enter also confirms a word of a Chinese input method, which must not send the question.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -37,7 +41,7 @@ export function Chat({t, lang, run, onClose}) {
         value=${text} onInput=${(event) => setText(event.currentTarget.value)} onKeyDown=${press}></textarea>
       <div class="line">
         ${chat.busy
-          ? html`<${Button} icon="stop" onClick=${chat.stop}>${t("run.chat.stop")}<//>`
+          ? html`<${Button} icon="stop" onClick=${stop}>${t("run.chat.stop")}<//>`
           : html`<${Button} kind="primary" disabled=${!text.trim()} onClick=${send}>${t("run.chat.send")}<//>`}
         <${Button} kind="quiet" disabled=${!chat.messages.length} onClick=${chat.reset}>${t("run.chat.reset")}<//>
       </div>

@@ -24,6 +24,7 @@ export function RunScreen({route, t, lang}) {
   if (!run) return error ? html`<${Missing} t=${t} error=${error} />` : html`<${Spinner} />`;
   return html`<article class="run stack-wide">
     <${Head} t=${t} run=${run} />
+    <${ErrorNotice} error=${error} />
     <${Actions} t=${t} lang=${lang} key=${`${run.id} ${run.live}`} run=${run} isChatting=${chatting}
       toChat=${() => setChatting(!chatting)} />
     <${Diagnosis} t=${t} run=${run} />

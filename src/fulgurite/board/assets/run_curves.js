@@ -48,7 +48,7 @@ function listOthers(t, series) {
 
 function drawPair(t, name, title, series) {
   const [train, val] = [series[`train/${name}`] ?? series[name] ?? [], series[`val/${name}`] ?? []];
-  const lines = [{id: name, label: val.length ? t("run.curve.training") : title, tone: 1, points: train}];
+  const lines = [{id: name, label: val.length ? t("run.curve.training") : title, tone: 1, points: train, noisy: true}];
   if (val.length) lines.push({id: `val/${name}`, label: t("run.curve.validation"), tone: 2, points: val, dots: true});
   return lines;
 }

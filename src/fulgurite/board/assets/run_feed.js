@@ -89,6 +89,11 @@ class Feed {
         if (ended) this.restart();
       },
       findings: ({findings}) => this.change({run: {...this.state.run, findings}}),
+      // The folder is gone, or the server cannot read it: asking again would not help.
+      error: ({error}) => {
+        this.pause();
+        this.change({error: {message: error}});
+      },
       samples: ({samples}) => this.change({run: {...this.state.run, samples}}),
     };
   }

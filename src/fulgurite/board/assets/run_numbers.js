@@ -20,7 +20,7 @@ export function Numbers({t, run, curves}) {
   const best = typeof lowest === "number" ? t("run.number.best", {value: formatMetric(lowest)}) : "";
   const speed = readLast(series["train/tokens_per_second"]) ?? run.tokens_per_second;
   const share = series.clipped_share ?? series["train/clipped"];
-  return html`<dl class="numbers">
+  return html`<dl class="run-numbers">
     <${Figure} label=${t("run.number.step")} value=${step} note=${describePart(run)} />
     <${Figure} label=${t("run.number.loss")} value=${formatMetric(loss)} />
     <${Figure} label=${t("run.number.validation")} value=${formatMetric(readLast(series["val/loss"]) ?? run.val_loss)}
@@ -35,7 +35,7 @@ export function Numbers({t, run, curves}) {
 }
 
 function Figure({label, value, note}) {
-  return html`<div class="number"><dt>${label}</dt><dd>${value}${note && html`<small>${note}</small>`}</dd></div>`;
+  return html`<div class="run-number"><dt>${label}</dt><dd>${value}${note && html`<small>${note}</small>`}</dd></div>`;
 }
 
 function describePart({steps, total_steps: total}) {

@@ -15,11 +15,13 @@ export function Samples({t, samples, live}) {
   return html`<section class="panel stack" aria-labelledby=${`${field}-title`}>
     <div class="line">
       <h2 id=${`${field}-title`} class="grow">${t("run.samples.title")}</h2>
-      ${inner.length > 1 && html`<label class="soft small" for=${field}>${t("run.samples.choose")}</label>
+      ${inner.length > 1 && html`<span class="labelled">
+        <label class="soft small" for=${field}>${t("run.samples.choose")}</label>
         <select id=${field} class="input sample-step" value=${middle}
           onChange=${(event) => setChosen(Number(event.currentTarget.value))}>
           ${inner.map((step) => html`<option key=${step} value=${step}>${formatStep(step)}</option>`)}
-        </select>`}
+        </select>
+      </span>`}
     </div>
     ${samples.map((sample, n) => html`<article key=${n} class="sample">
       <h3 class="sample-prompt">${sample.prompt}</h3>

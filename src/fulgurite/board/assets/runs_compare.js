@@ -22,10 +22,10 @@ export function Compare({t, runs, all, differences, round}) {
   return html`
     ${runs.length > 0 && html`<section class="panel stack" aria-labelledby=${`${field}-title`}>
       <div class="line"><h2 class="grow" id=${`${field}-title`}>${t("runs.curves")}</h2>
-        <label class="soft small" for=${field}>${t("runs.metric")}</label>
-        <select id=${field} class="input metric" value=${metric} onChange=${pick}>
-          ${names.map((name) => html`<option key=${name} value=${name}>${nameMetric(t, name)}</option>`)}
-        </select></div>
+        <span class="labelled"><label class="soft small" for=${field}>${t("runs.metric")}</label>
+          <select id=${field} class="input metric" value=${metric} onChange=${pick}>
+            ${names.map((name) => html`<option key=${name} value=${name}>${nameMetric(t, name)}</option>`)}
+          </select></span></div>
       <${LineChart} t=${t} title=${nameMetric(t, metric)} series=${series} height=${300} canLog />
     </section>`}
     <${Differences} t=${t} runs=${runs.length > 1 ? runs : all} differences=${differences} />`;

@@ -58,9 +58,9 @@ CURVES = {
     "validation": message("validation"),
     "lr": message("Learning rate"),
     "grad_norm": message("Gradient norm"),
-    "clipped": message("Share of clipped steps"),
+    "clipped": message("Clipped steps"),
     "tokens_per_second": message("Tokens per second"),
-    "update_ratio": message("Relative size of the update"),
+    "update_ratio": message("Relative update size"),
 }
 ACTIONS = {
     "stop": message("Stop and save"),
