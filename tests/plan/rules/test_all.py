@@ -11,6 +11,7 @@ import pytest
 from tests.plan.facts import build_facts
 from tests.plan.rules.cases import DECIDED_BY_FACTS, Case, data, describe
 
+from fulgurite.config.schema import walk_settings
 from fulgurite.plan.context import DataFacts, PlanFacts
 from fulgurite.plan.rules import ORDER, RULES, UNUSUAL, find_troubles
 
@@ -55,7 +56,10 @@ def test_trial_of_a_search_is_refused_nothing_that_can_be_allowed(monkeypatch: p
 
 STEPS = [
     Case("steps.too-few", words, {"data": DataFacts(rows=rows, val_rows=9, sources=["a", "b"])})
-    for words in ("", "trainer.epochs=3", "trainer.global_batch_size=64", "trainer.epochs=1 stage=rm")
+    for words in (
+        "", "trainer.epochs=3", "trainer.global_batch_size=64", "trainer.epochs=1 stage=rm",
+        "trainer.epochs=2 stage=rm",
+    )
     for rows in (60, 91, 500, 1500)
 ]
 PATIENCE = [
@@ -108,3 +112,16 @@ def test_remedy_mends_its_finding_and_brings_no_other(case: Case) -> None:
         assert case in STEPS
         assert ORDER.index(left.severity) >= ORDER.index(found.severity)
         assert left.sentence != found.sentence
+
+
+@pytest.mark.parametrize("case", list(_list_cases()), ids=describe)
+def test_remedies_of_one_plan_agree(case: Case) -> None:
+    """No finding asks for more of a parameter of which another asks for less."""
+    seen = _plan(case.overrides.split(), case)
+    now = {knob.path: value for knob, value in walk_settings(seen.run)}
+    ways: dict[str, set[bool]] = {}
+    for trouble in find_troubles(seen):
+        for name, _, text in (word.partition("=") for word in trouble.overrides):
+            if isinstance(now.get(name), int | float) and text.replace(".", "").replace("e-", "").isdecimal():
+                ways.setdefault(name, set()).add(float(text) > now[name])
+    assert [name for name, found in ways.items() if len(found) > 1] == []

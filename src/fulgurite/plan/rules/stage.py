@@ -13,6 +13,7 @@ from fulgurite.plan.thresholds import (
     KTO_BALANCE,
     KTO_BATCH,
     LENGTH_TELLS,
+    LITTLE,
     PAIRS_FEW,
     PAIRS_SOME,
     is_refused,
@@ -126,7 +127,9 @@ def check_reward_data(seen: PlanFacts) -> Finding | None:
     if not seen.run.stage.gives_rewards or seen.data is None or not seen.data.rows:
         return None
     pairs, longer = seen.data.rows, seen.data.length_bias
-    once = "trainer.epochs=1" if (seen.run.trainer.epochs or 1) > 1 else ""
+    epochs = seen.run.trainer.epochs or 1
+    # one epoch of few pairs would be too few steps, and the rule about them would ask for more epochs
+    once = "trainer.epochs=1" if epochs > 1 and seen.steps >= LITTLE * epochs else ""
     if max(longer, 1 - longer) > LENGTH_TELLS:
         sentence = message(
             "The longer answer is preferred in {share:.0%} of {pairs:,} pairs: a reward model learns length from them.",
