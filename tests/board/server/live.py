@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -18,6 +20,7 @@ from starlette.routing import Route
 
 from fulgurite.board.roots import Roots
 from fulgurite.board.server.app import create_app
+from fulgurite.board.server.events import stream
 from fulgurite.board.server.protocol import LimitedProtocol
 from fulgurite.board.server.serve import ServeOptions, Server, build_config, open_socket
 from fulgurite.board.server.session import Sessions
@@ -33,6 +36,8 @@ class LiveBoard:
 
     board: Board
     server: Server
+    streams: list[str]
+    """What the generators behind /stream did: `open` and `closed`."""
 
     @property
     def port(self) -> int:
@@ -80,7 +85,7 @@ def wait_until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
 
 @contextlib.contextmanager
 def run_live(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[LiveBoard]:
-    """Runs a board in a thread with short limits; /large answers with more than sockets hold."""
+    """Runs a board in a thread with short limits; /large answers with more than sockets hold, /stream never ends."""
     patch.setattr(LimitedProtocol, "head_seconds", SHORT)
     patch.setattr(LimitedProtocol, "stall_seconds", SHORT)
     listener = open_socket("127.0.0.1", None)
@@ -88,15 +93,28 @@ def run_live(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[LiveBoard]:
     hosts = list_hosts(LOOPBACK_NAMES, port)
     board = Board(Roots([folder]), folder, Sessions(b"k" * 32, port), port, hosts=hosts)
     config: uvicorn.Config = build_config(board, ServeOptions())
+    config.timeout_keep_alive = SHORT  # type: ignore[assignment]
     config.app = create_app(board, body_seconds=SHORT)
     large = Response(b"x" * (64 << 20))
-    config.app.router.routes.append(Route("/large", lambda request: large))
+    streams: list[str] = []
+
+    async def events() -> AsyncGenerator[tuple[str, Any]]:
+        try:
+            streams.append("open")
+            yield "rows", [1]
+            await asyncio.Event().wait()
+        finally:
+            streams.append("closed")
+
+    config.app.router.routes += [
+        Route("/large", lambda request: large), Route("/stream", lambda request: stream(events())),
+    ]
     server = Server(config, board)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     wait_until(lambda: server.started)
     try:
-        yield LiveBoard(board, server)
+        yield LiveBoard(board, server, streams)
     finally:
         server.should_exit = True
         thread.join(20)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from tests.board.server.live import LiveBoard, run_live
+from tests.board.server.live import LiveBoard, run_live, wait_until
 
 from fulgurite.board.server import protocol
 from fulgurite.board.server.security import MOST_BYTES
@@ -103,3 +105,29 @@ def test_client_that_does_not_read_is_cut_off(live: LiveBoard) -> None:
         connection.connect(("127.0.0.1", live.port))
         connection.sendall(live.get("/large"))
         live.wait_until_gone(connection.getsockname()[1])
+
+
+def open_stream(live: LiveBoard) -> socket.socket:
+    """Opens /stream, and returns the connection when the first event has come."""
+    connection = socket.create_connection(("127.0.0.1", live.port), timeout=20)
+    connection.sendall(live.get("/stream"))
+    received = b""
+    while b"event: rows" not in received:
+        received += connection.recv(1 << 16)
+    return connection
+
+
+def test_generator_of_a_stream_is_closed_when_the_browser_leaves(live: LiveBoard) -> None:
+    live.streams.clear()
+    open_stream(live).close()
+    wait_until(lambda: live.streams == ["open", "closed"])
+
+
+def test_server_ends_at_once_while_a_stream_is_open(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        with run_live(tmp_path, patch) as live:
+            connection = open_stream(live)
+            began = time.monotonic()
+        assert time.monotonic() - began < live.server.config.timeout_graceful_shutdown
+    assert live.streams == ["open", "closed"]
+    connection.close()
