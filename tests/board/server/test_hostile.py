@@ -19,7 +19,7 @@ from fulgurite.board.server.app import create_app
 
 PACKAGE = Path(page_routes.__file__).resolve().parents[3]
 PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
-FREE = {"/", "/api/login", "/assets/{name:path}"}
+FREE = {"/", "/api/login", "/assets/{name:path}", "/favicon.ico"}
 """Routes that have tests of their own for a browser without a cookie."""
 
 

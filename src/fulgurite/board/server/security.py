@@ -35,7 +35,7 @@ HEADERS = {
 }
 LANG = re.compile(rb"(?:^|&)lang=([a-z]{2})(?:&|$)")
 METHODS = ("GET", "HEAD", "POST")
-OPEN = frozenset({"/", "/api/login", "/assets/login.js", "/assets/login.css"})
+OPEN = frozenset({"/", "/api/login", "/assets/login.js", "/assets/login.css", "/favicon.ico"})
 """Paths that answer without a cookie: the page that asks for one, and what it needs. `/` checks the cookie itself."""
 MOST_BYTES = 1 << 20
 """Size of the largest body."""
