@@ -9,7 +9,7 @@ import {rich} from "./ui.js";
 export function Card({row, card}) {
   const facts = [
     [t("parameters.value_now"), describeValue(row)],
-    [t("parameters.legend_usual"), describeUsual(row.usual)],
+    [t("parameters.usual_here"), describeUsual(row.usual)],
     ...(card?.rows ?? []),
     [t("parameters.confidence"), card?.sure_words || row.sure],
     [t("parameters.source"), card?.source],

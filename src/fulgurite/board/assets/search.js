@@ -61,7 +61,8 @@ export function searchOptions(query, cards) {
   for (const group of cards?.groups ?? []) {
     for (const option of group.options) {
       const search = `${group.name} ${group.title} ${option.about}`.toLowerCase();
-      const points = score(query, {path: option.name.toLowerCase(), title: "", names: [`${group.name}=${option.name}`], search});
+      const names = [...(option.names ?? []), ...(group.names ?? [])].flat().map((name) => String(name).toLowerCase());
+      const points = score(query, {path: option.name.toLowerCase(), title: group.title.toLowerCase(), names, search});
       if (points >= SYNONYM) found.push({group, option, points});
     }
   }

@@ -50,6 +50,7 @@ TEXTS: dict[str, UserMessage] = {
     "usual_to": message("Usual: at most {high}."),
     "legend_legal": message("allowed"),
     "legend_usual": message("usual"),
+    "usual_here": message("usual in this run"),
     "legend_derived": message("derived or default"),
     "legend_yours": message("yours"),
     "value_now": message("Value"),

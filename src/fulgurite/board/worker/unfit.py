@@ -1,0 +1,39 @@
+"""Which other options would be refused in this run, and why: the page dims them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fulgurite.config.run import RunConfig, load_options
+from fulgurite.config.schema import list_options
+from fulgurite.explain.choices import list_presets
+
+GROUPS = ("method", "optim", "scheduler", "precision", "privacy")
+"""The groups whose options the page explains beside each other."""
+
+
+def find_unfit(run: RunConfig) -> dict[str, dict[str, str]]:
+    """Returns, for each group, the options that cannot take the place of the run's own, with the sentence of the refusal.
+
+    Only options are asked; what depends on the data or the device is a finding of the plan.
+    """
+    load_options()
+    found: dict[str, dict[str, str]] = {}
+    for group in GROUPS:
+        reasons = {name: reason for name in list_options(group) if (reason := _find_reason(run, group, name))}
+        # a preset is an option with other values, and goes with the same partners
+        reasons |= {p.name: reasons[p.base] for p in list_presets(group) if p.base in reasons}
+        if reasons:
+            found[group] = reasons
+    return found
+
+
+def _find_reason(run: RunConfig, group: str, name: str) -> str:
+    if name == getattr(run, group).name:
+        return ""
+    other = dataclasses.replace(run, **{group: list_options(group)[name]()})
+    for option in other.list_options():
+        sentence = option.find_refusal(other)
+        if sentence is not None:
+            return str(sentence)
+    return ""
