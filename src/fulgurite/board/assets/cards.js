@@ -56,17 +56,32 @@ export function findCard(cards, path, option) {
   return all.find((card) => card.options.includes(option)) ?? all.find((card) => card.options.includes("")) ?? all[0] ?? null;
 }
 
-const SHORT = 100;
+const SHORT = 105;
 
 // The first sentences of an explanation, for cards that stand beside others.
 export function shorten(text) {
   const sentences = text.split(/(?<=[.] )(?=[A-Z])|(?<=。)/);
   let out = "";
   for (const sentence of sentences) {
-    if (out && (out + sentence).length > SHORT) break;
+    if (out && measure(out + sentence) > SHORT) break;
     out += sentence;
   }
   return out.trim();
+}
+
+// Chinese characters are as wide as two letters.
+function measure(text) {
+  return text.length + (text.match(/[\u3000-\u9fff\uff00-\uffef]/g) ?? []).length;
+}
+
+// The options that a run has if nobody chooses.
+export function listDefaults(cards) {
+  const found = {};
+  for (const group of cards?.groups ?? []) {
+    const option = group.options.find((one) => one.default);
+    if (option) found[group.name] = option.name;
+  }
+  return found;
 }
 
 // The sentence of an option: what it is, and what it costs.

@@ -30,7 +30,7 @@ function Dropped({t, dropped}) {
   return html`<${Notice} level="warning" title=${t("start.dropped", {count: formatNumber(count)})}>
     <ul class="stack small">${dropped.map((one) => html`<li key=${one.reason}>
       ${t("start.dropped_reason", {count: formatNumber(one.count), reason: one.reason})}
-      ${one.places?.length ? html` <code class="soft">${one.places.join(", ")}</code>` : null}</li>`)}</ul>
+      ${one.places?.length ? html` <code class="soft">${one.places.map(shortenPlace).join(", ")}</code>` : null}</li>`)}</ul>
   <//>`;
 }
 
@@ -38,6 +38,11 @@ function Unread({t, fields}) {
   const names = Object.keys(fields);
   if (!names.length) return null;
   return html`<p class="soft small">${t("start.unread", {fields: names.join(", ")})}</p>`;
+}
+
+// `folder/file.jsonl:3` as `file.jsonl:3`.
+function shortenPlace(place) {
+  return place.split("/").pop();
 }
 
 const FIRST = 1;
@@ -62,7 +67,7 @@ function Legend({t}) {
 function Example({t, example}) {
   const facts = {tokens: formatNumber(example.tokens), learned: formatNumber(example.learned)};
   return html`<li class="example">
-    <p class="small soft"><code>${example.place}</code> ${example.what} · ${t("start.example_tokens", facts)}</p>
+    <p class="small soft"><code title=${example.place}>${shortenPlace(example.place)}</code> ${example.what} · ${t("start.example_tokens", facts)}</p>
     <div class="example-text" tabindex="0" role="group" aria-label=${example.place}>${example.text.map((part, index) => (part.learned
       ? html`<mark key=${index} class="learned">${part.text}</mark>` : html`<span key=${index}>${part.text}</span>`))}</div>
   </li>`;

@@ -1,7 +1,7 @@
 // The first screen: what data, which model, what for; then one sentence about the run.
 
 import {html, useState} from "./vendor/htm-preact.js";
-import {useCards} from "./cards.js";
+import {listDefaults, useCards} from "./cards.js";
 import {DataQuestion} from "./start_data.js";
 import {GoalQuestion} from "./start_goal.js";
 import {ModelQuestion} from "./start_model.js";
@@ -21,7 +21,7 @@ export function StartScreen({t, lang}) {
   const {cards, error} = useCards(lang);
   const view = useDataView(draft, lang);
   const [opening, setOpening] = useState(false);
-  const chosen = {...(planned.plan?.groups ?? {}), ...draft.choices};
+  const chosen = {...listDefaults(cards), ...(planned.plan?.groups ?? {}), ...draft.choices};
   const parts = {t, lang, draft, cards, chosen, view, planned};
   return html`
     <header class="screen-head">
