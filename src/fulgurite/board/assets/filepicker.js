@@ -17,23 +17,22 @@ export function FilePicker({title, wanted, lang, onPick, onClose}) {
     onPick(picked);
     onClose();
   };
+  const here = data ? path || data.roots[data.root] : path;
   return html`<${Dialog} title=${title} onClose=${onClose}>
-    <nav class="line" aria-label=${t("start.place")}>
-      <${Button} class="small" icon="up" disabled=${!data || path === ""} onClick=${() => setPath(parentOf(data, path))}>
+    ${data?.roots.length > 1 ? html`<div class="line" role="group" aria-label=${t("start.roots")}>${data.roots.map((root, number) => html`
+      <${Button} key=${root} class="small" icon="folder" aria-pressed=${String(number === data.root)} onClick=${() => setPath(root)}>${root}<//>`)}
+    </div>` : null}
+    <div class="line">
+      <${Button} class="small" icon="up" disabled=${!data || data.parent === null} onClick=${() => setPath(data.parent)}>
         ${t("start.parent_folder")}<//>
-      <code class="grow">${data?.shown ?? data?.path ?? path}</code>
-      ${wanted.includes("folder") && path !== "" ? html`<${Button} class="small" kind="primary" onClick=${() => take(path)}>
+      <code class="grow">${here}</code>
+      ${wanted.includes("folder") ? html`<${Button} class="small" kind="primary" disabled=${!data} onClick=${() => take(here)}>
         ${t("start.take_folder")}<//>` : null}
-    </nav>
+    </div>
     <${ErrorNotice} error=${error} />
     ${!data && pending ? html`<${Spinner} />` : null}
     ${data ? html`<${Entries} data=${data} wanted=${wanted} onOpen=${setPath} onTake=${take} />` : null}
   <//>`;
-}
-
-function parentOf(data, path) {
-  if (data.parent === "..") return path.split("/").slice(0, -1).join("/");
-  return data.parent ?? "";
 }
 
 function Entries({data, wanted, onOpen, onTake}) {

@@ -66,7 +66,7 @@ TEXTS: dict[str, UserMessage] = {
     "to_plan": message("Plan"),
     "to_parameters": message("Change"),
     "to_parameters_long": message("Show the parameters"),
-    "place": message("Place"),
+    "roots": message("Folders of the board"),
     "parent_folder": message("Up"),
     "take_folder": message("Take this folder"),
     "take": message("Take"),

@@ -13,7 +13,7 @@ GROUPS = ("method", "optim", "scheduler", "precision", "privacy")
 
 
 def find_unfit(run: RunConfig) -> dict[str, dict[str, str]]:
-    """Returns, for each group, the options that cannot take the place of the run's own, with the sentence of the refusal.
+    """Returns, for each group, the options that cannot replace the run's own, with the sentence of the refusal.
 
     Only options are asked; what depends on the data or the device is a finding of the plan.
     """
