@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_options
@@ -31,7 +32,8 @@ def find_unfit(run: RunConfig) -> dict[str, dict[str, str]]:
 def _find_reason(run: RunConfig, group: str, name: str) -> str:
     if name == getattr(run, group).name:
         return ""
-    other = dataclasses.replace(run, **{group: list_options(group)[name]()})
+    changes: dict[str, Any] = {group: list_options(group)[name]()}
+    other = dataclasses.replace(run, **changes)
     for option in other.list_options():
         sentence = option.find_refusal(other)
         if sentence is not None:
