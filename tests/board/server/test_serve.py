@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -16,8 +18,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.board.server.client import make_board
+from tests.board.server.live import wait_until
 
 from fulgurite.board.server import serve as module
 from fulgurite.board.server.serve import (
@@ -206,3 +210,56 @@ def test_browser_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not has_display()
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
     assert has_display()
+
+
+def test_browser_is_opened_with_a_token_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is served: the server's loop is replaced, and the browser by a list."""
+    opened: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FULGURITE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "has_display", lambda: True)
+    monkeypatch.setattr(module.webbrowser, "open", opened.append)
+    monkeypatch.setattr(module, "follow_terminal", lambda server: None)
+    printed: list[str] = []
+    monkeypatch.setattr(module, "announce", lambda board, host: printed.append(board.sessions.make_token()))
+
+    def run(server: module.Server, sockets: list[socket.socket]) -> None:
+        wait_until(lambda: bool(opened))
+        [token] = printed
+        address = re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=(.*)", opened[0])
+        assert address
+        assert address[1] != token
+        assert server.board.sessions.use_token(address[1], os.geteuid())
+        assert server.board.sessions.use_token(token)
+
+    monkeypatch.setattr(module.Server, "run", run)
+    assert module.serve(ServeOptions()) == 0
+    monkeypatch.setattr(module.Server, "run", lambda server, sockets: None)
+    assert module.serve(ServeOptions(browser=False)) == 0
+    assert len(opened) == 1
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_board_of_the_network_asks_for_the_password_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True,
+    )
+    monkeypatch.setenv(PASSWORD, "a long password")
+    words = ["--host", "0.0.0.0", "--tls-cert", str(cert), "--tls-key", str(key)]
+    with start(tmp_path, *words) as (process, address, _):
+        assert address.startswith(f"https://{socket.gethostname()}:")
+        assert "token" not in address
+        own = f"https://localhost:{address.split(':')[2].strip('/')}"
+        with httpx.Client(base_url=own, verify=ssl._create_unverified_context(), headers={"origin": own}) as client:
+            assert '<form id="login">' in client.get("/").text
+            assert client.get("/api/texts").status_code == 401
+            assert client.post("/api/login", json={"password": "a wrong password"}).status_code == 401
+            opened = client.post("/api/login", json={"password": "a long password"})
+            assert opened.headers["set-cookie"].startswith("__Host-fulgurite_board_")
+            assert "Secure" in opened.headers["set-cookie"]
+            assert client.get("/api/texts").status_code == 200
+            assert client.get("/api/texts", headers={"host": "evil.example"}).status_code == 403
+        process.terminate()
+        assert process.communicate(timeout=20)[1] == "[]\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.board.server.session import LIFE, MINUTE, TRIES, TRIES_IN_ALL, Sessions, load_key
+from fulgurite.board.server.session import LIFE, MINUTE, OPENER_LIFE, TRIES, TRIES_IN_ALL, Sessions, load_key
 from fulgurite.errors import ConfigError
 
 KEY = b"k" * 32
@@ -30,6 +30,20 @@ def test_token_counts_once_and_only_the_last_one() -> None:
     old, token = sessions.make_token(), sessions.make_token()
     assert [sessions.use_token(given) for given in (old, token[:-1], token, token)] == [False, False, True, False]
     assert len(token) >= 43
+
+
+def test_opener_counts_once_for_the_own_user_and_not_for_long() -> None:
+    clock = Clock()
+    sessions = Sessions(KEY, 1, now=clock)
+    token, opener = sessions.make_token(), sessions.make_opener()
+    assert not sessions.use_token(opener, os.geteuid() + 1)  # a guess by another user does not use it up
+    assert [sessions.use_token(opener, os.geteuid()) for _ in range(2)] == [True, False]
+    assert sessions.use_token(sessions.make_opener())  # a system that does not tell who has connected
+    late = sessions.make_opener()
+    clock.time += OPENER_LIFE
+    assert not sessions.use_token(late)
+    assert not sessions.is_token_used
+    assert sessions.use_token(token, os.geteuid() + 1)  # the printed one is seen by nobody else
 
 
 def test_cookie_ends() -> None:

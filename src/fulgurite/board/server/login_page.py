@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from fulgurite.language.current import get_language
 from fulgurite.language.message import UserMessage, message
 
+CODE = re.compile(r"`([^`]+)`")
 OPEN = message(
     "Open the address that `fulgurite board` prints in its terminal. It works once; when it was used, the terminal "
     "shows a new one."
@@ -15,7 +17,8 @@ OPEN = message(
 
 def build_login_page(has_password: bool) -> str:
     """Returns the page in the language in use; its script and style are files, as the policy of the board asks."""
-    body = f"<p>{_write(OPEN)}</p>"
+    sentence = CODE.sub(r"<code>\1</code>", _write(OPEN))
+    body = f"<p>{sentence}</p>"
     if has_password:
         label, button = _write(message("Password")), _write(message("Log in"))
         body = (

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from fulgurite.board.http_error import HttpError
 from fulgurite.board.server.json_http import answer, read_json
 from fulgurite.board.server.login_page import build_login_page
+from fulgurite.board.server.peer import find_user
 from fulgurite.board.server.security import has_cookie, set_cookie
 from fulgurite.board.server.state import Board
 from fulgurite.board.texts import list_texts
@@ -35,7 +36,9 @@ def list_routes(board: Board) -> list[Route]:
 
     def show_page(request: Request) -> Response:
         token = request.query_params.get("token")
-        if token is not None and request.method == "GET" and board.sessions.use_token(token):
+        if token is not None and request.method == "GET" and board.sessions.use_token(token, find_user(
+            request.client, board.port
+        )):
             # The token leaves the address bar, so that it is in no bookmark.
             response: Response = RedirectResponse("/", 303)
             set_cookie(board, response)

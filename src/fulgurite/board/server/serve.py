@@ -76,10 +76,11 @@ def serve(options: ServeOptions) -> int:
         board = build_board(options, roots, listener.getsockname()[1], password)
         server = Server(build_config(board, options), board)
         board.print_address = lambda: announce(board, options.host)
-        address = announce(board, options.host)
+        announce(board, options.host)
         print(message("Ctrl-C ends the board; runs that it started go on."), flush=True)
         if options.browser and has_display():
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            opened = write_address(board, options.host, board.sessions.make_opener())
+            threading.Thread(target=webbrowser.open, args=(opened,), daemon=True).start()
         follow_terminal(server)
         server.run(sockets=[listener])
     return 0
@@ -193,12 +194,16 @@ def build_config(board: Board, options: ServeOptions) -> uvicorn.Config:
     )
 
 
-def announce(board: Board, host: str) -> str:
-    """Prints the address with its token, and returns it. With a password there is no token."""
+def write_address(board: Board, host: str, token: str) -> str:
+    """Returns the address of the board with a token; without one if there is a password."""
     shown = socket.gethostname() if host in EVERYWHERE else write_host(host)
     address = f"{board.scheme}://{shown}:{board.port}/"
-    if not board.sessions.has_password:
-        address += f"?token={board.sessions.make_token()}"
+    return address if board.sessions.has_password else f"{address}?token={token}"
+
+
+def announce(board: Board, host: str) -> str:
+    """Prints the address with a new token, and returns it."""
+    address = write_address(board, host, board.sessions.make_token())
     print(message("Fulgurite board: {address}", address=address), flush=True)
     return address
 

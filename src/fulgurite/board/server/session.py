@@ -19,6 +19,8 @@ from fulgurite.files.atomic import PRIVATE_FOLDER, write_file
 
 LIFE = 30 * 24 * 3600
 """Seconds that a cookie is valid."""
+OPENER_LIFE = 300
+"""Seconds that a browser may take to start."""
 KEY_BYTES = 32
 TRIES, TRIES_IN_ALL, MINUTE = 5, 30, 60.0
 """Wrong passwords that are answered in a minute, from one address and from all of them."""
@@ -34,6 +36,7 @@ class Sessions:
         self._key = hmac.digest(key, b"fulgurite board\0" + password.encode(), "sha256")
         self._password = _hash(password) if password else b""
         self._token, self._used = _hash(secrets.token_urlsafe()), False
+        self._opener, self._opener_end = _hash(secrets.token_urlsafe()), 0.0
         self._now = now
         self._failed: deque[tuple[float, str]] = deque()
         self.port = port
@@ -58,9 +61,25 @@ class Sessions:
         """Whether the last token has been used, so that no address opens the board any more."""
         return self._used
 
-    def use_token(self, token: str) -> bool:
-        """Returns whether a token is the one that was printed; it counts once."""
-        right = hmac.compare_digest(_hash(token), self._token)
+    def make_opener(self) -> str:
+        """Returns a token for a browser that the board starts itself, good for some minutes.
+
+        It is a word of the browser's command line, which every user of the machine can see, so that it counts only
+        for a connection of the board's own user.
+        """
+        token = secrets.token_urlsafe(32)
+        self._opener, self._opener_end = _hash(token), self._now() + OPENER_LIFE
+        return token
+
+    def use_token(self, token: str, user: int | None = None) -> bool:
+        """Returns whether a token is the printed one or the opener; each counts once. `user` connected, if known."""
+        given = _hash(token)
+        if hmac.compare_digest(given, self._opener):
+            if self._now() >= self._opener_end or user not in (None, os.geteuid()):
+                return False
+            self._opener = _hash(secrets.token_urlsafe())
+            return True
+        right = hmac.compare_digest(given, self._token)
         if right:
             self._token, self._used = _hash(secrets.token_urlsafe()), True
         return right
