@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,17 @@ class WatchedPage:
     def find_overflow(self) -> str:
         """Returns what makes the page scroll sideways; empty if it does not."""
         return str(self.page.evaluate(WIDEST))
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Waits until something holds. (The policy for content forbids what `page.wait_for_function` does.)"""
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, "it did not happen"
+            self.page.wait_for_timeout(20)
+
+    def wait_for_script(self, script: str) -> None:
+        """Waits until an expression of JavaScript is true."""
+        self.wait_until(lambda: bool(self.page.evaluate(script)))
 
     def ask(self, path: str) -> Any:
         """Returns an answer of the server, with the cookie of the page."""

@@ -61,10 +61,13 @@ function Diagnosis({t, run}) {
 }
 
 function Command({t, run}) {
-  if (!run.command) return null;
-  return html`<details class="panel">
-    <summary>${t("run.command")}</summary><pre class="run-command">${run.command}</pre>
-  </details>`;
+  return html`
+    ${run.output && html`<details class="panel" open=${run.state === "failed"}>
+      <summary>${t("run.output")}</summary><pre class="run-command">${run.output}</pre>
+    </details>`}
+    ${run.command && html`<details class="panel">
+      <summary>${t("run.command")}</summary><pre class="run-command">${run.command}</pre>
+    </details>`}`;
 }
 
 function Missing({t, error}) {

@@ -34,7 +34,8 @@ export function StateIcon({state}) {
 
 export function SeverityIcon({severity}) {
   const name = severity in SEVERITIES ? severity : "note";
-  return html`<svg class=${`icon severity-icon is-${name}`} width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">
+  return html`<svg class=${`icon severity-icon is-${name}`} width="16" height="16" viewBox="0 0 16 16"
+    aria-hidden="true">
     <path class="severity-frame" d=${FRAMES[name]} /><path d=${SEVERITIES[name]} />
   </svg>`;
 }

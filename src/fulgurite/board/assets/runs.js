@@ -38,8 +38,14 @@ export function RunsScreen({t, lang}) {
           <${RunList} t=${t} lang=${lang} runs=${runs} chosen=${chosen} choose=${choose} />
         </section>`}
     <${Compare} t=${t} runs=${compared} all=${list.runs} differences=${list.differences} round=${round} />
-    ${(list.sweeps ?? []).map((sweep) => html`<${Sweep} key=${sweep.id} t=${t} sweep=${sweep} runs=${list.runs} />`)}
+    ${(list.sweeps ?? []).map((sweep) => html`<${Sweep} key=${sweep.id} t=${t} lang=${lang} sweep=${sweep}
+      launch=${findLaunch(list.launches, sweep)} />`)}
   </div>`;
+}
+
+// The command of a search that is still running, by which it can be stopped.
+function findLaunch(launches, {id}) {
+  return (launches ?? []).find(({sweep, state}) => sweep === id && state !== "ended");
 }
 
 function Filter({t, words, setWords, shown, total}) {

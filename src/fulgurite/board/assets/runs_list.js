@@ -72,13 +72,20 @@ function showSteps({steps, total_steps: total}) {
   return total ? `${formatStep(steps)} / ${formatStep(total)}` : formatStep(steps);
 }
 
+const A_DAY = 86_400;
+
+function isOpen({run, sweep, state, exit, started}) {
+  if (run || sweep) return false;
+  return state !== "ended" || (Boolean(exit) && Date.now() / 1000 - started < A_DAY);
+}
+
 // Commands that have begun and have no folder yet, and those that were refused: they have no run to be found by.
 export function Launches({t, launches}) {
-  const open = (launches ?? []).filter(({run, state, exit}) => !run && (state !== "ended" || exit));
+  const open = (launches ?? []).filter(isOpen);
   if (!open.length) return null;
   return html`<section class="panel stack" aria-label=${t("runs.launches")}>
     <h2>${t("runs.launches")}</h2>
-    <ul class="launches">${open.slice(-5).reverse().map((launch) => html`<li key=${launch.id} class="line">
+    <ul class="launches">${open.slice(0, 5).map((launch) => html`<li key=${launch.id} class="line">
       <${State} t=${t} state=${launch.state === "ended" ? "failed" : "starting"} />
       <a class="grow" href=${makeHash("launch", launch.id)}><code>${launch.command}</code></a>
     </li>`)}</ul>

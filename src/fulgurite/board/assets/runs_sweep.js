@@ -3,6 +3,7 @@
 import {html, useMemo} from "./vendor/htm-preact.js";
 import {LineChart} from "./chart.js";
 import {formatPercent} from "./format.js";
+import {StopButton} from "./launch.js";
 import {formatMetric, formatValue} from "./numbers.js";
 import {makeHash} from "./router.js";
 import {State} from "./run_icons.js";
@@ -10,12 +11,13 @@ import {State} from "./run_icons.js";
 // Optuna's states of a trial, as those of a run.
 const STATES = {complete: "finished", fail: "failed"};
 
-export function Sweep({t, sweep}) {
+export function Sweep({t, lang, sweep, launch}) {
   const names = useMemo(() => [...new Set(sweep.trials.flatMap(({params}) => Object.keys(params ?? {})))], [sweep]);
   const best = sweep.trials.find(({number}) => number === sweep.best);
   const title = t("runs.sweep.title", {folder: sweep.folder || sweep.name});
   return html`<section class="panel stack sweep" aria-label=${title}>
     <h2>${title}</h2>
+    ${launch && html`<${StopButton} t=${t} lang=${lang} launch=${launch} />`}
     <p class="soft">${t(`runs.sweep.${sweep.goal === "maximize" ? "maximize" : "minimize"}`, {metric: sweep.metric})}
       ${best && html`${" "}${t("runs.sweep.best", {number: best.number, value: formatMetric(best.value)})}`}</p>
     <div class="sweep-parts">

@@ -69,6 +69,8 @@ ACTIONS = {
     "chat": message("Chat"),
     "export": message("Export"),
     "open": message("Open its configuration"),
+    "end": message("Stop the command"),
+    "ending": message("Stopping the command"),
 }
 EXPORT = {
     "title": message("Export the trained model"),
@@ -77,6 +79,9 @@ EXPORT = {
     "adapter": message("Adapter only"),
     "adapter_about": message("A small folder for peft. It needs the base model."),
     "start": message("Start the export"),
+    "running": message("The model is being exported, and its outputs are compared with those of the run."),
+    "done": message("The export is complete."),
+    "failed": message("The export failed."),
 }
 SAMPLES = {
     "title": message("Answers before, during and after training"),
@@ -115,6 +120,8 @@ TEXTS: dict[str, UserMessage] = {
     "findings.title": message("Findings"),
     "command": message("Command line of this run"),
     "to_runs": message("All runs"),
+    "to_run": message("Show the run"),
+    "output": message("What the command printed"),
     "to_parameters": message("Change the parameters"),
     **{f"{part}.{name}": text for part, texts in PARTS.items() for name, text in texts.items()},
 }
