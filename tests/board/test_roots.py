@@ -80,6 +80,20 @@ def test_link_that_replaces_a_file_after_the_check_is_not_followed(base: Path, m
         roots.read_text("a/config.yaml")
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux shows where an open file is")
+def test_folder_that_becomes_a_link_after_the_check_is_not_followed(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = Roots(["runs"], base)
+    real = roots.resolve("a/config.yaml")
+    (base / "runs" / "a").rename(base / "runs" / "b")
+    (base / "runs" / "a").symlink_to(base / "outside")
+    (base / "outside" / "config.yaml").write_text("secret", encoding="utf-8")
+    monkeypatch.setattr(Roots, "resolve", lambda self, word: real)
+    with pytest.raises(HttpError):
+        roots.read_text("a/config.yaml")
+
+
 def test_large_and_binary_files_are_refused(base: Path) -> None:
     roots = Roots(["runs"], base)
     (base / "runs" / "binary").write_bytes(b"\xff\xfe\x00")

@@ -105,7 +105,7 @@ class Roots:
             raise _refuse() from None
         with os.fdopen(handle, "rb") as stream:
             found = os.fstat(stream.fileno())
-            if not stat.S_ISREG(found.st_mode):
+            if not stat.S_ISREG(found.st_mode) or not self._is_opened_inside(handle):
                 raise _refuse()
             if found.st_size > most:
                 raise HttpError(422, message("{name} is too large to open here.", name=real.name))
@@ -113,6 +113,11 @@ class Roots:
                 return stream.read(most + 1).decode("utf-8")
             except UnicodeDecodeError:
                 raise HttpError(422, message("{name} is not text in UTF-8.", name=real.name)) from None
+
+    def _is_opened_inside(self, handle: int) -> bool:
+        """Returns whether an open file is under a root: also if a folder above it was replaced by a link meanwhile."""
+        link = Path(f"/proc/self/fd/{handle}")
+        return not link.exists() or self.contains(link)  # only Linux shows it
 
     def list_folder(self, word: str = "") -> tuple[Path, list[Entry]]:
         """Returns a folder under a root, the first root by default, and what is in it, folders first."""

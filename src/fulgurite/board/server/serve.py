@@ -82,7 +82,10 @@ def serve(options: ServeOptions) -> int:
             opened = write_address(board, options.host, board.sessions.make_opener())
             threading.Thread(target=webbrowser.open, args=(opened,), daemon=True).start()
         follow_terminal(server)
-        server.run(sockets=[listener])
+        try:
+            server.run(sockets=[listener])
+        finally:
+            board.close()  # a second Ctrl-C leaves out uvicorn's own end
     return 0
 
 
