@@ -34,10 +34,12 @@ from fulgurite.board.server.serve import (
     has_display,
     is_loopback,
     list_names,
+    make_printer,
     open_socket,
 )
 from fulgurite.board.server.state import list_hosts
 from fulgurite.errors import ConfigError
+from fulgurite.language.current import use_language
 
 QUIET = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "FULGURITE_LANG": "en"}
 HEAVY = ("torch", "transformers", "lightning", "pyarrow", "wandb", "peft", "hydra")
@@ -201,6 +203,21 @@ def test_address_has_a_token_unless_there_is_a_password(tmp_path: Path, capsys: 
     address = announce(make_board(tmp_path), "127.0.0.1")
     assert f"Fulgurite board: {address}\n" == capsys.readouterr().out
     assert announce(make_board(tmp_path, password="a long password"), "127.0.0.1") == "http://127.0.0.1:7878/"
+
+
+def test_new_address_is_in_the_language_of_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    print_address = make_printer(make_board(tmp_path), "127.0.0.1")
+    with use_language("zh"):
+        print_address()
+    assert capsys.readouterr().out.startswith("Fulgurite board: http")
+
+    def break_pipe(board: object, host: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(module, "announce", break_pipe)
+    print_address()  # the page is answered, although nobody reads the terminal
 
 
 def test_browser_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -11,7 +12,7 @@ import ssl
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -24,6 +25,7 @@ from fulgurite.board.server.session import Sessions, load_key
 from fulgurite.board.server.state import LOOPBACK_NAMES, Board, list_hosts
 from fulgurite.data.cache import find_cache_root
 from fulgurite.errors import ConfigError
+from fulgurite.language.current import get_language, use_language
 from fulgurite.language.message import message
 
 FIRST_PORT, MOST_PORTS = 7878, 50
@@ -75,7 +77,7 @@ def serve(options: ServeOptions) -> int:
     with listener:
         board = build_board(options, roots, listener.getsockname()[1], password)
         server = Server(build_config(board, options), board)
-        board.print_address = lambda: announce(board, options.host)
+        board.print_address = make_printer(board, options.host)
         announce(board, options.host)
         print(message("Ctrl-C ends the board; runs that it started go on."), flush=True)
         if options.browser and has_display():
@@ -209,6 +211,17 @@ def announce(board: Board, host: str) -> str:
     address = write_address(board, host, board.sessions.make_token())
     print(message("Fulgurite board: {address}", address=address), flush=True)
     return address
+
+
+def make_printer(board: Board, host: str) -> Callable[[], None]:
+    """Returns a function that prints a new address while the server runs, in the language of the terminal."""
+    language = get_language()  # a request has the browser's
+
+    def print_address() -> None:
+        with use_language(language), contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            announce(board, host)
+
+    return print_address
 
 
 def has_display() -> bool:
