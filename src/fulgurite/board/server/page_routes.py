@@ -35,8 +35,8 @@ def list_routes(board: Board) -> list[Route]:
     files = list_assets()
 
     def show_page(request: Request) -> Response:
-        token = request.query_params.get("token")
-        if token is not None and request.method == "GET" and board.sessions.use_token(token, find_user(
+        token, verb = request.query_params.get("token"), request.method
+        if token is not None and verb == "GET" and board.sessions.use_token(token, find_user(
             request.client, board.port
         )):
             # The token leaves the address bar, so that it is in no bookmark.

@@ -34,7 +34,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 LANG = re.compile(rb"(?:^|&)lang=([a-z]{2})(?:&|$)")
-METHODS = ("GET", "HEAD", "POST")
+VERBS = ("GET", "HEAD", "POST")
 OPEN = frozenset({"/", "/api/login", "/assets/login.js", "/assets/login.css", "/favicon.ico"})
 """Paths that answer without a cookie: the page that asks for one, and what it needs. `/` checks the cookie itself."""
 MOST_BYTES = 1 << 20
@@ -110,33 +110,33 @@ def _add_headers(event: Message, path: str) -> None:
 def check_request(board: Board, scope: Scope) -> None:
     """Raises HttpError for a request that no route may see."""
     headers = Headers(scope=scope)
-    method, path = scope["method"], scope["path"]
+    verb, path = scope["method"], scope["path"]
     hosts = headers.getlist("host")
     if len(hosts) != 1 or hosts[0].lower() not in board.hosts:
         # DNS rebinding: the page of a foreign name, whose address has become this machine's
         raise HttpError(403, message("The board does not answer to this name; open the printed address."))
-    if method not in METHODS:
+    if verb not in VERBS:
         raise HttpError(405, message("The board knows GET, HEAD and POST."))
     if len(scope.get("raw_path") or b"") > 4096 or not _is_short(scope):
         raise HttpError(414, message("The address is too long."))
     if "upgrade" in headers:
         raise HttpError(400, message("The board has no WebSockets."))
-    _check_origin(headers, method, path, f"{board.scheme}://{hosts[0].lower()}")
-    _check_body(headers, method)
+    _check_origin(headers, verb, path, f"{board.scheme}://{hosts[0].lower()}")
+    _check_body(headers, verb)
     if path not in OPEN and not has_cookie(board, headers):
         raise HttpError(401, message("Open the address that the terminal shows; it works once."))
 
 
-def _check_origin(headers: Headers, method: str, path: str, own: str) -> None:
+def _check_origin(headers: Headers, verb: str, path: str, own: str) -> None:
     """Raises HttpError if another page sends the request. A browser sets both headers, and no page can change them."""
     origins = headers.getlist("origin")
     # A POST always has an origin; a GET of our own page has none.
-    if (method == "POST" and not origins) or any(origin.lower() != own for origin in origins):
+    if (verb == "POST" and not origins) or any(origin.lower() != own for origin in origins):
         raise _refuse_origin()
     site = headers.get("sec-fetch-site", "same-origin")
     # A person may follow a link to the start page, which contains nothing; its scripts then ask from their own origin.
-    follows = path == "/" and method != "POST" and headers.get("sec-fetch-mode") == "navigate"
-    typed = site == "none" and method != "POST"
+    follows = path == "/" and verb != "POST" and headers.get("sec-fetch-mode") == "navigate"
+    typed = site == "none" and verb != "POST"
     if site != "same-origin" and not typed and not (follows and headers.get("sec-fetch-dest") == "document"):
         raise _refuse_origin()
 
@@ -145,13 +145,13 @@ def _refuse_origin() -> HttpError:
     return HttpError(403, message("Another page sent this request; the board answers its own page only."))
 
 
-def _check_body(headers: Headers, method: str) -> None:
+def _check_body(headers: Headers, verb: str) -> None:
     """Raises HttpError for a body that is not JSON, too large by its own account, or where none belongs."""
     lengths = headers.getlist("content-length")
     if len(lengths) > 1 or any(not (length.isascii() and length.isdecimal()) for length in lengths):
         raise HttpError(400, message("The length of the body is not a number."))
     size = int(lengths[0][:20]) if lengths else 0
-    if method != "POST":
+    if verb != "POST":
         if size or "transfer-encoding" in headers:
             raise HttpError(400, message("Only POST has a body."))
         return
