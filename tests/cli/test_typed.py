@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from fulgurite.cli.main import main
-from fulgurite.cli.typed import widen_nothing
-from fulgurite.config.run import list_all_knobs
 
 LLAMA_FACTORY = """
 model_name_or_path: meta-llama/Llama-3-8B
@@ -121,14 +119,6 @@ def test_line_is_answered_with_what_to_write(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert answer in lines[0]
-
-
-def test_full_width_letters_are_read_as_ours_but_in_texts() -> None:
-    knobs = {knob.path: knob for knob in list_all_knobs()}
-    assert widen_nothing("method.rank=８", knobs) == "method.rank=8"
-    assert widen_nothing("method.rank＝８", knobs) == "method.rank=8"
-    assert widen_nothing("data.path=数据８.jsonl", knobs) == "data.path=数据８.jsonl"
-    assert widen_nothing("optim.lr=1e-4，1e-3", knobs) == "optim.lr=1e-4,1e-3"
 
 
 def test_answer_needs_no_torch(folder: Path) -> None:

@@ -6,12 +6,11 @@ thing.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from fulgurite.cli.foreign_file import is_settings_file, read_settings
 from fulgurite.config.choices import DATA_FILE, HUB_ID, list_names
+from fulgurite.config.half_width import widen_nothing
 from fulgurite.config.override_names import read_name
 from fulgurite.config.overrides import find_text_kind, quote_typed
 from fulgurite.config.paths import is_there
@@ -21,11 +20,9 @@ from fulgurite.config.schema import Knob, list_groups
 from fulgurite.errors import ConfigError
 from fulgurite.foreign_names.entry import ForeignName
 from fulgurite.foreign_names.settings import Setting, find_value, quote_value, translate_entry
+from fulgurite.foreign_names.settings_file import is_settings_file, read_settings
 from fulgurite.foreign_names.table import find_names
 from fulgurite.language.message import UserMessage, message
-
-PUNCTUATION = {"＝": "=", "：": ":", "，": ",", "。": ".", "、": ",", "【": "[", "】": "]", "“": '"', "”": '"'}
-"""Signs of a Chinese keyboard that are one of ours."""
 
 
 @dataclass(slots=True)
@@ -71,23 +68,6 @@ def check_typed(command: str, words: Sequence[str], switches: Collection[str], v
         reason=typed.repairs[0].reason, command=" ".join(["fulgurite", command, *map(_quote_word, typed.kept)]),
         note=_join_notes(typed.repairs),
     )
-
-
-def widen_nothing(word: str, knobs: dict[str, Knob]) -> str:
-    """Returns a word in half width: its name, and its value if that is no text."""
-    if word.isascii():
-        return word
-    head, equals, value = word.partition("=") if "=" in word else word.partition("＝")
-    name = _narrow(head)
-    if not equals:
-        narrow = _narrow(word)
-        return narrow if narrow.partition(":")[0] in knobs else word
-    is_text = name in knobs and find_text_kind(name, knobs) != ""
-    return f"{name}={value if is_text else _narrow(value)}"
-
-
-def _narrow(text: str) -> str:
-    return unicodedata.normalize("NFKC", "".join(PUNCTUATION.get(sign, sign) for sign in text))
 
 
 def _repair_next(typed: TypedWords, rest: list[str], knobs: dict[str, Knob]) -> int:

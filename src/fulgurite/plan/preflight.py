@@ -13,6 +13,7 @@ from fulgurite.data.source import Source
 from fulgurite.errors import ConfigError
 from fulgurite.language.message import as_message
 from fulgurite.model.config import Model
+from fulgurite.plan.recall import Recall, key_source, make_anew
 from fulgurite.plan.verdict import refuse_unknown
 from fulgurite.precision.config import Precision
 from fulgurite.scheduler.config import Scheduler
@@ -22,21 +23,23 @@ from fulgurite.stage.config import Stage
 from fulgurite.trainer.config import Trainer
 
 
-def build_checked_source(composed: Composed) -> Source:
-    """Builds the data and reads every record once. Raises ConfigError and DataError."""
+def build_checked_source(composed: Composed, recall: Recall = make_anew) -> Source:
+    """Builds the data and reads every record once, unless `recall` has them. Raises ConfigError and DataError."""
     run = composed.run
     refuse_unknown(run.plan.allow, run.monitor.ignore)
     refuse_impossible(run)
     refuse_missing(run.model, run.precision, run.trainer)
     if run.lr_finder.enabled:
         refuse_find(run.stage, run.private, run.world_size, run.resume.run)
-    source: Source = build(run.data, stage=run.stage.name, seed=run.seed)
+    key = () if recall is make_anew else key_source(run)
+    source: Source = recall("source", key, lambda: build(run.data, stage=run.stage.name, seed=run.seed))
     validates = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, validates)
     if not run.scheduler.monitors:
         # built here so that it refuses now what it would refuse later
         build_curve(run.scheduler, run.trainer.max_steps or 1000, run.optim.lr)
-    source.check()
+    if source.checked is None:
+        source.check()
     return source
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.facts import Facts
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide, fill, note
+from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.data.cache import find_cache_root
 from fulgurite.data.config import Data
@@ -21,7 +23,7 @@ from fulgurite.data.source import Source
 from fulgurite.data.template import Template, load_template
 from fulgurite.data.template_agreement import describe_difference
 from fulgurite.data.tokenized import TokenizedData, tokenize_source
-from fulgurite.language.message import as_message, message
+from fulgurite.language.message import UserMessage, as_message, message
 from fulgurite.model.config import Attention
 from fulgurite.model.generation_config import invalid_fields
 from fulgurite.model.padding import free_padding
@@ -34,6 +36,7 @@ from fulgurite.plan.memory import estimate
 from fulgurite.plan.micro_batch import fit_memory
 from fulgurite.plan.outline import read_outline
 from fulgurite.plan.preflight import refuse_unmeasured
+from fulgurite.plan.recall import Recall, key_outline, key_rows, key_template, key_tokens, make_anew
 from fulgurite.precision.config import Precision
 from fulgurite.precision.policy import Dtypes
 from fulgurite.run.resume_plan import preview_resume
@@ -63,35 +66,40 @@ def settle_precision(precision: Precision, trainer: Trainer) -> Dtypes:
     return dtypes
 
 
-def prepare_run(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
+def prepare_run(composed: Composed, source: Source, dtypes: Dtypes, recall: Recall = make_anew) -> Gathered:
     """Reads and counts everything but the weights, and fills each empty parameter as soon as it can be derived.
 
-    Raises ConfigError, DataError, ModelError as training would.
+    `recall` may return parts of an earlier plan. Raises ConfigError, DataError, ModelError as training would.
     """
     if composed.run.precision.chosen_by_device:
         why = as_message(dtypes.reason)
         composed = note(composed, Decision("precision", dtypes.option, Kind.derived, why))
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=composed.run.world_size)
-    outline = read_outline(run, dtypes)
-    model = outline.facts
-    template = load_template(run.data.template, outline.tokenizer, run.data.arguments(), run.data.special_tokens)
-    model.template_name = template.name
-    model.template_differs = (
-        describe_difference(template, outline.tokenizer) or "" if not run.stage.gives_rewards else ""
+    is_kept = recall is not make_anew  # the keys take time too
+    outlined = key_outline(run, dtypes) if is_kept else ()
+    outline = recall("outline", outlined, lambda: read_outline(run, dtypes))
+    templated = (outlined, key_template(run)) if is_kept else ()
+    model = replace(outline.facts)
+    template, model.template_differs, model.free_padding = recall(
+        "template", templated, lambda: read_template(run, outline.tokenizer)
     )
-    model.free_padding = free_padding(outline.tokenizer, template.stop_ids) is not None
+    model.template_name = template.name
     if run.model.folder() is not None:
         from fulgurite.run.load import find_base  # imports model code, which the outline of a folder has needed too
 
         base: Any = find_base(run.model)
         model.invalid_generation = invalid_fields(base.path, base.revision) if base.folder() is not None else {}
-    encoded = tokenize_source(
-        source, outline.tokenizer, template, run.data, find_cache_root(), run.data.max_length or outline.length
-    )
+    tokenized = (templated, key_tokens(source, run)) if is_kept else ()
+    encoded = recall("tokens", tokenized, lambda: tokenize_source(
+        source, template.tokenizer, template, run.data, find_cache_root(), run.data.max_length or outline.length
+    ))
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
     composed = fill(composed, facts, "data")
     run = composed.run
-    rows, val, report = split_dataset(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
+    split = (tokenized, key_rows(run)) if is_kept else ()
+    rows, val, report = recall(
+        "rows", split, lambda: split_dataset(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
+    )
     # of a single example none is held out
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, val is not None)
     composed = decide(composed, *decide_attention(run.model.attention, model))
@@ -101,10 +109,21 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes) -> Gathered:
     run = composed.run
     machine = detect_machine(run.trainer, run.world_size, find_folder(run.resume.run, run.run_dir))
     composed = fit_memory(composed, model, rows.lengths, machine)
-    data = count_data(encoded, rows, val, report, template, model.vocab)
+    data = recall("counts", split, lambda: count_data(encoded, rows, val, report, template, model.vocab))
     seen = build_seen(composed, model, data, facts.total_steps)
     seen.cheaper = find_cheaper(composed.overrides, dtypes, facts, seen)
     return Gathered(composed, encoded, rows, val, report, facts, seen, template)
+
+
+def read_template(run: RunConfig, tokenizer: Any) -> tuple[Template, str | UserMessage, bool]:
+    """Returns the chat template, how transformers renders it otherwise, and whether padding has a token of its own.
+
+    The template is stored in a copy of the tokenizer, so that another template can be read after it.
+    """
+    own = copy(tokenizer)
+    template = load_template(run.data.template, own, run.data.arguments(), run.data.special_tokens)
+    differs = describe_difference(template, own) or "" if not run.stage.gives_rewards else ""
+    return template, differs, free_padding(own, template.stop_ids) is not None
 
 
 def preview_checkpoint(gathered: Gathered) -> Gathered:

@@ -185,7 +185,7 @@ def format_data(seen: PlanFacts, columns: int) -> str:
             tokens=d.tokens, labels=d.label_tokens, share=d.label_tokens / max(d.tokens, 1),
             epochs=run.trainer.epochs, template=seen.model.template_name,
         )]),
-        (message("lost"), _list_lost(d) or [message("nothing")]),
+        (message("lost"), list_lost(d) or [message("nothing")]),
         (message("template"), _list_template(d.report)),
         (message("read"), _list_read_otherwise(d.report)),
         (message("odd"), _list_odd(d)),
@@ -194,7 +194,8 @@ def format_data(seen: PlanFacts, columns: int) -> str:
     return format_labels([*lines, (str(message("lengths")), draw_bars(seen, columns))], columns)
 
 
-def _list_lost(d: DataFacts) -> list[UserMessage]:
+def list_lost(d: DataFacts) -> list[UserMessage]:
+    """Lists what of the records is not trained on, a phrase each."""
     whole = max(d.records, 1)
     lost = [
         message("{count:,} dropped ({share:.1%}): {reason}", count=n, share=n / whole, reason=why)

@@ -79,7 +79,7 @@ def list_runs(*roots: Path | str) -> list[RunSummary]:
     for root in map(Path, roots):
         if not root.is_dir():
             raise ConfigError("{path} is not a folder; give a folder with runs: fulgurite runs dir=FOLDER.", path=root)
-        for folder in _list_folders(root, 0):
+        for folder in list_run_folders(root):
             found.setdefault(folder.resolve(), summarize_run(folder))
     return sorted(found.values(), key=lambda run: (run.started or 0.0, run.folder))
 
@@ -151,7 +151,8 @@ def _find_common_folder(runs: Sequence[RunSummary]) -> str:
     return os.path.commonpath([str(f.parent.parent if is_trial(f) else f.parent) for f in folders])
 
 
-def _list_folders(folder: Path, depth: int) -> list[Path]:
+def list_run_folders(folder: Path, depth: int = 0) -> list[Path]:
+    """Returns the folders of runs in a folder, to the DEPTH at which runs are."""
     if any((folder / mark).exists() for mark in MARKS):
         return [folder]
     if depth == DEPTH:
@@ -160,7 +161,7 @@ def _list_folders(folder: Path, depth: int) -> list[Path]:
         inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
     except OSError:
         return []
-    return [run for p in inner for run in _list_folders(p, depth + 1)]
+    return [run for p in inner for run in list_run_folders(p, depth + 1)]
 
 
 def _read_json(run: RunSummary, path: Path) -> dict[str, Any]:

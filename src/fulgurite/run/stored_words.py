@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from fulgurite.config.guard import refuse_stored_code
@@ -23,7 +24,18 @@ def restore_words(overrides: list[str]) -> list[str]:
     folder = next((read_text_value(o) for o in overrides if read_name(o) == "resume.run"), "")
     if not folder:
         return overrides
-    stored = Path(folder).expanduser() / "provenance.json"
+    refuse_renamed(overrides)
+    kept = read_stored_words(Path(folder).expanduser(), folder, {read_name(o) for o in overrides})
+    return refuse_stored_code(kept, [*overrides, "run_dir="], folder) + overrides
+
+
+def read_stored_words(folder: Path, shown: str = "", given: Collection[str] = ()) -> list[str]:
+    """Returns the overrides of the run in a folder under the names of today, with absolute paths but for those of
+    `given` parameters and groups.
+
+    Raises CheckpointError, in which the folder is called `shown`, if they cannot be read.
+    """
+    stored = folder / "provenance.json"
     try:
         found = json.loads(stored.read_text(encoding="utf-8"))
         before = rename_words([str(word) for word in found["overrides"]])
@@ -31,13 +43,10 @@ def restore_words(overrides: list[str]) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             "resume.run={path} is not a run folder: {file} cannot be read; `fulgurite runs` lists runs.",
-            path=folder, file=stored,
+            path=shown or folder, file=stored,
         ) from error
-    refuse_renamed(overrides)
-    given = {read_name(o) for o in overrides}
-    fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & given}
-    kept = [o for o in before if read_name(o) not in fresh] + list(fresh.values())
-    return refuse_stored_code(kept, [*overrides, "run_dir="], folder) + overrides
+    fresh = {name: word for name, word in paths.items() if not {name, name.partition(".")[0]} & {*given}}
+    return [o for o in before if read_name(o) not in fresh] + list(fresh.values())
 
 
 def _list_paths(knobs: dict[str, dict[str, object]]) -> dict[str, str]:

@@ -29,6 +29,8 @@ class ForeignSettings:
     reason: UserMessage
     words: list[str] = field(default_factory=list)
     note: UserMessage = field(default_factory=UserMessage)
+    notes: list[UserMessage] = field(default_factory=list)
+    """A sentence for each setting that could not be copied."""
 
 
 def is_settings_file(word: str) -> bool:
@@ -47,13 +49,21 @@ def read_settings(path: str) -> ForeignSettings:
     tree = _load(file)
     if isinstance(tree, Mapping) and (file.parent / "checkpoints").is_dir():
         return ForeignSettings(message("{path} belongs to a run.", path=path), [f"resume.run={file.parent}"])
-    settings = dict(_flatten(tree)) if isinstance(tree, Mapping) else {}
-    known = {name: entries for name in settings if (entries := find_names(name))}
-    if not known:
+    found = translate_tree(path, tree) if isinstance(tree, Mapping) else None
+    if found is None:
         if file.suffix.lower() == ".json":
             return ForeignSettings(message("{path} is a file of data.", path=path), ["data=file", f"data.path={path}"])
         reason = message("{path} has no setting that is known here; settings are words.", path=path)
         return ForeignSettings(reason, pattern)
+    return found
+
+
+def translate_tree(path: str, tree: Mapping[Any, Any]) -> ForeignSettings | None:
+    """Returns the settings of a file, which was read already, in our words; None if none of them is known."""
+    settings = dict(_flatten(tree))
+    known = {name: entries for name in settings if (entries := find_names(name))}
+    if not known:
+        return None
     owner = Counter(entry.owner for entries in known.values() for entry in entries).most_common(1)[0][0]
     return _translate(path, owner, settings, known)
 
@@ -63,6 +73,7 @@ def _translate(
 ) -> ForeignSettings:
     words: dict[str, str] = {}
     left = [name for name in settings if name not in known]
+    notes = [message("{name} has no counterpart here.", name=name) for name in left]
     for name, entries in known.items():
         value = settings[name]
         entry = next((entry for entry in entries if entry.owner == owner), entries[0])
@@ -73,10 +84,22 @@ def _translate(
             left += [name] if not str(entry.note.template).startswith("Not needed") else []
         elif found.is_copied:
             words |= {word.partition("=")[0]: word for word in found.words}
+        is_computed = name in (*PER_DEVICE, *STEPS)  # together they are the batch size
+        if not is_computed and (not entry.words or not found.is_copied):
+            notes.append(_describe_left(entry))
     words |= _compute_batch_size(settings)
     reason = message("{path} is a file of {owner}; its settings are words here.", path=path, owner=owner)
     note = message("Without a counterpart: {names}.", names=", ".join(left[:12])) if left else UserMessage()
-    return ForeignSettings(reason, list(words.values()), note)
+    return ForeignSettings(reason, list(words.values()), note, notes)
+
+
+def _describe_left(entry: ForeignName) -> UserMessage:
+    """Returns why the value of a foreign name was not copied."""
+    if entry.words:
+        line = message("{name}: its value cannot be copied to {words}.", name=entry.name, words=entry.words)
+    else:
+        line = message("{name} has no counterpart here.", name=entry.name)
+    return message("{line} {note}", line=line, note=entry.note) if entry.note else line
 
 
 def _compute_batch_size(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.cli.foreign_file import is_settings_file, read_settings
+from fulgurite.foreign_names.settings_file import is_settings_file, read_settings
 
 FILES = {
     "llama_factory.yaml": (

@@ -1,0 +1,95 @@
+"""How long a run will take, by the speed of earlier runs like it on this machine; unknown if there are none."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fulgurite.config.run import RunConfig
+from fulgurite.files.json import read_json
+from fulgurite.logger.metrics_file import read_rows
+from fulgurite.plan.context import PlanFacts
+from fulgurite.plan.timing import Timing
+from fulgurite.run.listing import list_run_folders
+
+SPEED = "train/tokens_per_second"
+ALIKE = ("stage", "method", "model", "optim", "precision")
+"""Groups whose options must be the same; other parameters change the speed less."""
+SAME = ("model.path", "trainer.devices", "trainer.gradient_checkpointing", "precision.compute")
+"""Parameters that must be the same."""
+NEWEST, WARM_UP, MOST_RUNS = 5, 2, 500
+"""How many runs are averaged, how many first rows of each are left out, and how many runs are looked at."""
+
+
+class SpeedBook:
+    """The speeds of the runs under some folders, read once a run."""
+
+    def __init__(self, roots: Iterable[Path]) -> None:
+        self.roots = list(roots)
+        self._known: dict[Path, tuple[int, dict[str, Any]]] = {}
+
+    def find(self, run: RunConfig, choices: Mapping[str, str]) -> float | None:
+        """Returns the median tokens a second of the newest runs of the same stage, method and model; None without
+        one."""
+        wanted = _describe_run(run, choices)
+        found = []
+        for folder in self._list_newest():
+            entry = self._read(folder)
+            if entry.get("like") == wanted and entry.get("speed"):
+                found.append(float(entry["speed"]))
+            if len(found) == NEWEST:
+                break
+        return median(found) if found else None
+
+    def _list_newest(self) -> list[Path]:
+        folders = [folder for root in self.roots if root.is_dir() for folder in list_run_folders(root)]
+        return sorted(folders, key=_get_time, reverse=True)[:MOST_RUNS]
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        changed = _get_time(folder)
+        known = self._known.get(folder)
+        if known is None or known[0] != changed:
+            known = self._known[folder] = (changed, _read_run(folder))
+        return known[1]
+
+
+def _get_time(folder: Path) -> int:
+    try:
+        return (folder / "metrics.jsonl").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    """Returns what a run is like and its speed; nothing if it ran on another machine or cannot be read."""
+    try:
+        status, origin = read_json(folder / "status.json"), read_json(folder / "provenance.json")
+        if status.get("host") != socket.gethostname():
+            return {}
+        knobs = {name: entry.get("value") for name, entry in origin["knobs"].items()}
+        rows, _ = read_rows(folder / "metrics.jsonl")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    speeds = [row[SPEED] for row in rows if isinstance(row.get(SPEED), int | float)][WARM_UP:]
+    choices = origin.get("choices") or {}
+    like = json.dumps([*(choices.get(group) for group in ALIKE), *(knobs.get(name) for name in SAME)], default=str)
+    return {"like": like, "speed": median(speeds) if speeds else None}
+
+
+def _describe_run(run: RunConfig, choices: Mapping[str, str]) -> str:
+    values = []
+    for name in SAME:
+        group, _, key = name.partition(".")
+        values.append(getattr(getattr(run, group), key, None))
+    return json.dumps([*(choices.get(group) for group in ALIKE), *values], default=str)
+
+
+def estimate_time(seen: PlanFacts, speed: float | None) -> float | None:
+    """Returns the seconds of training and evaluation at so many tokens a second; None if that is not known."""
+    if not speed or seen.data is None:
+        return None
+    return sum(Timing(1 / speed, 0.0, 0).estimate_seconds(seen).values())

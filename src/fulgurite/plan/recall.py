@@ -1,0 +1,125 @@
+"""The parts of a plan that another plan can use again, and what each of them depends on.
+
+`plan` and `train` make every part anew. A process that makes one plan after the other keeps them: it passes a function
+that returns a part it has already, if everything that the part depends on is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from fulgurite.config.provenance import to_plain
+from fulgurite.config.run import RunConfig
+from fulgurite.data.files import HUB, find_files
+from fulgurite.data.source import Source
+
+if TYPE_CHECKING:
+    from fulgurite.precision.policy import Dtypes
+
+T = TypeVar("T")
+OF_SOURCE = ("path", "val_path", "format", "columns", "roles", "weights", "max_drop", "special_tokens")
+"""Parameters of data that a source depends on."""
+MOST_FILES = 5000
+
+
+class Recall(Protocol):
+    """Returns the part of a kind that was made for a key, or makes it."""
+
+    def __call__(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
+        """Returns the part; `make` makes it if it is not kept."""
+
+
+def make_anew(kind: str, key: Hashable, make: Callable[[], T]) -> T:
+    """Makes the part; nothing is kept."""
+    return make()
+
+
+class Keeper:
+    """Keeps the parts of each kind that were used last."""
+
+    def __init__(self, most: int = 8) -> None:
+        self.most = most
+        self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
+
+    def __call__(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
+        """Returns the part; `make` makes it if it is not kept. What raises is not kept."""
+        kept = self._kept.setdefault(kind, OrderedDict())
+        if key not in kept:
+            kept[key] = make()
+            while len(kept) > self.most:
+                kept.popitem(last=False)
+        kept.move_to_end(key)
+        found: T = kept[key]
+        return found
+
+
+def key_source(run: RunConfig) -> Hashable:
+    """Returns what a run's source depends on: the files as they are now, and how they are read.
+
+    Raises DataError if a file is not there.
+    """
+    chosen = {name: getattr(run.data, name, None) for name in OF_SOURCE}
+    words = [word for name in ("path", "val_path") for word in chosen[name] or ()]
+    local = [word for word in words if not word.startswith(HUB)]
+    files = [path for group in find_files(local) for path in group] if local else []
+    return run.stage.name, run.data.name, _dump(chosen), tuple(map(_describe_file, files))
+
+
+def key_outline(run: RunConfig, dtypes: Dtypes) -> Hashable:
+    """Returns what the outline of a run's model depends on."""
+    stage = run.stage
+    parts = [to_plain(run.model), to_plain(run.method), stage.gives_rewards, stage.value_head,
+             getattr(stage, "router_aux_loss_coef", None), list(map(str, asdict(dtypes).values()))]
+    folders = [run.model.folder(), getattr(run.method, "adapter_path", None)]
+    return _dump(parts), tuple(_describe_folder(Path(folder).expanduser()) for folder in folders if folder)
+
+
+def key_template(run: RunConfig) -> Hashable:
+    """Returns what a chat template depends on beside the outline."""
+    return run.data.template, _dump(run.data.arguments()), str(run.data.special_tokens), run.stage.gives_rewards
+
+
+def key_tokens(source: Source, run: RunConfig) -> Hashable:
+    """Returns what the tokens of a checked source depend on beside the template."""
+    from fulgurite.data.tokenized import LONG, check_source  # loads transformers
+
+    seal = check_source(source).seal
+    most = run.data.max_length if seal.longest >= LONG else None
+    read = (source.stage, tuple(map(str, source.files)), len(source.train), tuple(source.weights),
+            tuple(map(str, source.formats)), _dump(source.columns))
+    return seal.hex(), read, str(run.data.mask), str(run.data.too_long), most
+
+
+def key_rows(run: RunConfig) -> Hashable:
+    """Returns what the rows depend on beside the tokens."""
+    return _dump(to_plain(run.data)), run.seed
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(to_plain(value), sort_keys=True, default=str)
+
+
+def _describe_file(path: Path) -> tuple[Any, ...]:
+    state = path.stat()
+    return str(path), state.st_size, state.st_mtime_ns, state.st_ino
+
+
+def _describe_folder(folder: Path) -> tuple[Any, ...]:
+    return (str(folder), *islice(_walk_files(folder), MOST_FILES))
+
+
+def _walk_files(folder: Path) -> Iterable[tuple[Any, ...]]:
+    for inside, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = Path(inside, name)
+            try:
+                yield _describe_file(path)
+            except OSError:  # a broken link
+                yield (str(path),)
