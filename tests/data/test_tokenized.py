@@ -146,14 +146,14 @@ def test_a_damaged_cache_is_made_anew(damage: str, name: str, write: Write, toke
 
 
 def in_a_process(path: str, tokenizer: Any, cache: str, slow: float, answer: Any) -> None:
-    inner = module._tokenize_examples
+    inner = module.tokenize_examples
 
     def slowly(*args: Any) -> Any:
         for found in inner(*args):
             time.sleep(slow)
             yield found
 
-    module._tokenize_examples = slowly
+    module.tokenize_examples = slowly
     made = run(Path(path), tokenizer, Path(cache))
     answer.put((made.key, made.fresh))
 
@@ -243,7 +243,7 @@ def test_a_file_that_grows_after_the_check_is_refused_and_nothing_is_kept(
     before, more = path.read_bytes(), ROWS[:0] if also_bad else ROWS[:40]
     grown = before + "".join(json.dumps(r) + "\n" for r in more).encode() + b'{"instruction": 1}\n' * also_bad
     config = File(path=[str(path)])
-    source, inner = build_source(config, stage="sft", seed=1), module._tokenize_examples
+    source, inner = build_source(config, stage="sft", seed=1), module.tokenize_examples
     source.check()
 
     def growing(*args: Any) -> Any:
@@ -253,7 +253,7 @@ def test_a_file_that_grows_after_the_check_is_refused_and_nothing_is_kept(
     if when == "before":
         path.write_bytes(grown)
     else:
-        monkeypatch.setattr(module, "_tokenize_examples", growing)
+        monkeypatch.setattr(module, "tokenize_examples", growing)
     with pytest.raises(
         DataError, match=r"a\.jsonl changed while it was read: 600 records at the check, 6\d\d after it"
     ):
@@ -282,9 +282,9 @@ def test_half_a_surrogate_pair_that_reaches_the_tokenizer_is_named(tokenizer: An
     bad = Example(Place("a.jsonl", 2), (Message("user", "a"), Message("assistant", "", (call,))))
     template = load_template("chatml", tokenizer)
     with pytest.raises(DataError, match=r"a\.jsonl:2: field 'messages': the text contains half of a surrogate pair"):
-        list(module._tokenize_examples([good, bad], tokenizer, template, File(), False))
+        list(module.tokenize_examples([good, bad], tokenizer, template, File(), False))
     with pytest.raises(DataError, match=r"a\.jsonl:3: field 'text': the text contains half of a surrogate pair"):
-        list(module._tokenize_examples([Example(Place("a.jsonl", 3), text="a \udfff")], tokenizer, template, File(),
+        list(module.tokenize_examples([Example(Place("a.jsonl", 3), text="a \udfff")], tokenizer, template, File(),
             False))
 
 

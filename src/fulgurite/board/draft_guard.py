@@ -16,7 +16,7 @@ from fulgurite.board.typed_values import DraftError, parse_typed
 from fulgurite.config.choices import HUB_ID
 from fulgurite.config.paths import is_there
 from fulgurite.config.schema import Knob
-from fulgurite.data.files import HUB
+from fulgurite.data.files import HUB, guess_kind
 from fulgurite.data.glob import match_paths
 from fulgurite.language.message import UserMessage, message
 
@@ -72,7 +72,7 @@ class Guard:
     def check_path(self, name: str, word: str) -> None:
         """Raises DraftError if a path, or a file that a pattern matches, is outside the board's folders."""
         # stops at the first path outside, so that no pattern walks through the whole disk
-        if self.is_allowed is None or not all(map(self.is_allowed, _expand(word))):
+        if self.is_allowed is None or not all(map(self.is_allowed, _expand(word, name.startswith("data.")))):
             raise DraftError(self._describe_outside(name, word), name)
 
     def _check_storage(self, text: str) -> None:
@@ -121,16 +121,17 @@ def _find_path(name: str, item: str) -> str:
     return file if is_there(file) or "/" in file.partition(":")[0] or file.startswith("~") else ""
 
 
-def _expand(word: str) -> Iterator[Path]:
-    """Yields the path of a word; of a pattern the folder before its first sign, then everything that it matches."""
+def _expand(word: str, follow: bool) -> Iterator[Path]:
+    """Yields the path of a word, with `follow` the links in a folder; of a pattern the folder before its first sign,
+    then everything that it matches."""
     try:
         path = Path(word).expanduser()
     except RuntimeError:  # ~ of nobody
         path = Path(word)
     yield path
-    if path.is_dir():
+    if follow and path.is_dir():
         # a link in a folder of data may lead anywhere
-        yield from islice((entry for entry in path.iterdir() if entry.is_symlink()), MOST_MATCHES)
+        yield from islice((p for p in path.iterdir() if p.is_symlink() and guess_kind(p) is not None), MOST_MATCHES)
     if set(MAGIC) & set(word) and not is_there(word):
         parts = path.parts
         cut = next((n for n, part in enumerate(parts) if set(MAGIC) & set(part)), len(parts))

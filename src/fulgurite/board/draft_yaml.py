@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from fulgurite.board.draft import Draft, find_knob
-from fulgurite.board.typed_values import UNSET, parse_typed
+from fulgurite.board.typed_values import NUMBER, TYPED_WORDS, UNSET, parse_typed
 from fulgurite.config.overrides import escape_literal
 from fulgurite.explain.choices import read_default_options
 
@@ -36,5 +36,17 @@ def write_yaml(draft: Draft) -> str:
         for part in parents:
             node = node.setdefault(part, {})
         node[last] = escape_literal(value)
-    body = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110) if tree else ""
+    body = yaml.dump(tree, Dumper=TextDumper, sort_keys=False, allow_unicode=True, width=110) if tree else ""
     return head + body
+
+
+class TextDumper(yaml.SafeDumper):
+    """Writes texts that look like a number in quotes: OmegaConf reads `1e3` as one, PyYAML does not."""
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    looks_typed = NUMBER.fullmatch(text) is not None or text.lower() in TYPED_WORDS
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if looks_typed else None)
+
+
+TextDumper.add_representer(str, _write_text)

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import yaml
 
-from fulgurite.board.draft import Choice, Draft, find_base, find_knob
+from fulgurite.board.draft import Choice, Draft, find_knob
 from fulgurite.board.draft_guard import has_code
 from fulgurite.board.typed_values import DraftError, format_typed, get_kind
 from fulgurite.config.half_width import widen_nothing
@@ -19,7 +19,7 @@ from fulgurite.config.override_names import decode_key, read_name
 from fulgurite.config.overrides import UNREADABLE, quote_typed, read_value, unescape
 from fulgurite.config.renamed import rename_config, rename_words
 from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
-from fulgurite.config.schema import Knob, list_knobs, list_options, strip_none
+from fulgurite.config.schema import Knob, strip_none
 from fulgurite.config.stored import add_strategy
 from fulgurite.errors import ConfigError
 from fulgurite.explain.choices import read_default_options

@@ -57,7 +57,7 @@ def get_kind(knob: Knob) -> str:
         return "bool"
     if kind in (int, float):
         return "number"
-    return {list: "list", dict: "map"}.get(get_origin(kind), "text")  # type: ignore[arg-type]
+    return {list: "list", dict: "map"}.get(get_origin(kind), "text")
 
 
 def parse_typed(knob: Knob, text: str) -> Any:
@@ -71,7 +71,9 @@ def parse_typed(knob: Knob, text: str) -> Any:
         return None
     if not bare and kind in ("number", "bool", "choice"):
         return UNSET
-    readers = {"number": _read_number, "bool": _read_bool, "choice": _refuse_value, "list": _read_list, "map": _read_map}
+    readers = {
+        "number": _read_number, "bool": _read_bool, "choice": _refuse_value, "list": _read_list, "map": _read_map,
+    }
     return readers[kind](knob, text) if kind in readers else text
 
 
@@ -111,7 +113,8 @@ def write_value(value: Any, text_values: bool = True) -> str:
     if isinstance(value, str):
         return value if BARE.fullmatch(value) and value.lower() not in TYPED_WORDS else quote_verbatim(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_write_key(key, text_values)}:{write_value(item)}" for key, item in value.items()) + "}"
+        pairs = (f"{_write_key(key, text_values)}:{write_value(item)}" for key, item in value.items())
+        return "{" + ",".join(pairs) + "}"
     if isinstance(value, list):
         return "[" + ",".join(write_value(item) for item in value) + "]"
     if value is None:
@@ -123,7 +126,8 @@ def _write_key(key: str, text_values: bool) -> str:
     if PLAIN_KEY.fullmatch(key) and key.lower() not in TYPED_WORDS:
         return key
     # a key in quotes is read back only in a mapping of texts
-    return f"'{key}'" if text_values and not set(key) & set("'\"\\$\n") else encode_key(key)
+    is_simple = key == key.strip() != "" and not set(key) & set("'\"\\$\n")
+    return f"'{key}'" if text_values and is_simple else encode_key(key)
 
 
 def format_typed(value: Any) -> str:
@@ -225,9 +229,8 @@ def _read_item(knob: Knob, part: str) -> str:
     bare = part.strip()
     if bare[:1] not in ("'", '"'):
         return bare
-    found = read_value(bare, keep_quotes=True)
-    text = getattr(found, "text", None)
-    if found is UNREADABLE or not isinstance(text, str):
+    text = read_value(bare)
+    if not isinstance(text, str):
         raise DraftError(
             message("{name}: the quotes of {text} do not match.", name=knob.path, text=bare[:80]), knob.path
         )

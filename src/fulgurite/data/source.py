@@ -135,7 +135,7 @@ class Source:
     def examples(self) -> Iterator[Example | Bad]:
         """Yields every record as an example (two for a pair in KTO), or as a Bad. Every pass yields the same."""
         for number in range(len(self.files)):
-            for example, _ in self._of(number):
+            for example, _ in self.read_file(number):
                 yield from self._halves(example)
 
     def check(self) -> Checked:
@@ -146,7 +146,7 @@ class Source:
         found, bad = Checked(), 0
         for number, path in enumerate(self.files):
             before = found.rows
-            for example, reading in self._of(number):
+            for example, reading in self.read_file(number):
                 for half in self._halves(example):
                     found.seal.add(half)
                 halves = len(self._halves(example))
@@ -233,7 +233,7 @@ class Source:
         return [replace(example, rejected=None, margin=0.0, messages=messages, good=good)
                 for messages, good in ((example.messages, True), (example.rejected, False))]
 
-    def _of(self, number: int) -> Iterator[tuple[Example | Bad, Reading]]:
+    def read_file(self, number: int) -> Iterator[tuple[Example | Bad, Reading]]:
         """Yields the records of one file, each with the notes of its reading."""
         path = self.files[number]
         columnar = guess_kind(path) in ("parquet", "arrow")

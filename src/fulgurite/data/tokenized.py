@@ -218,7 +218,7 @@ def _write(
         good = (e for e in seal.through(source.examples()) if isinstance(e, Example))
         for chunk in _group_examples(good):
             short = [example for example in chunk if most is None or not _is_too_long(example, template, most)]
-            made = _tokenize_examples(short, tokenizer, template, config, source.reads.prompts) if short else iter(())
+            made = tokenize_examples(short, tokenizer, template, config, source.reads.prompts) if short else iter(())
             if len(short) < len(chunk):
                 made = _restore_order(chunk, list(made), most)
             for example, learned, flag, second in made:
@@ -280,7 +280,7 @@ def _restore_order(chunk: list[Example], made: list[Made], most: int | None) -> 
             ahead = next(waiting, None)
 
 
-def _tokenize_examples(
+def tokenize_examples(
     chunk: list[Example], tokenizer: PreTrainedTokenizerBase, template: Template, config: Data, asks: bool
 ) -> Iterator[Made]:
     """Yields the rows of each example. All tokens of a prompt are marked, because none of them is learned.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
@@ -19,10 +20,12 @@ from fulgurite.run.listing import list_run_folders
 SPEED = "train/tokens_per_second"
 ALIKE = ("stage", "method", "model", "optim", "precision")
 """Groups whose options must be the same; other parameters change the speed less."""
-SAME = ("model.path", "trainer.devices", "trainer.gradient_checkpointing", "precision.compute")
+SAME = ("model.path", "trainer.devices", "trainer.gradient_checkpointing")
 """Parameters that must be the same."""
 NEWEST, WARM_UP, MOST_RUNS = 5, 2, 500
 """How many runs are averaged, how many first rows of each are left out, and how many runs are looked at."""
+FRESH = 60.0
+"""Seconds for which the list of runs is used again."""
 
 
 class SpeedBook:
@@ -31,6 +34,7 @@ class SpeedBook:
     def __init__(self, roots: Iterable[Path]) -> None:
         self.roots = list(roots)
         self._known: dict[Path, tuple[int, dict[str, Any]]] = {}
+        self._newest: tuple[float, list[Path]] = (-FRESH, [])
 
     def find(self, run: RunConfig, choices: Mapping[str, str]) -> float | None:
         """Returns the median tokens a second of the newest runs of the same stage, method and model; None without
@@ -46,8 +50,11 @@ class SpeedBook:
         return median(found) if found else None
 
     def _list_newest(self) -> list[Path]:
-        folders = [folder for root in self.roots if root.is_dir() for folder in list_run_folders(root)]
-        return sorted(folders, key=_get_time, reverse=True)[:MOST_RUNS]
+        # a folder with thousands of others takes longer to search than a plan may take
+        if time.monotonic() - self._newest[0] > FRESH:
+            folders = [folder for root in self.roots if root.is_dir() for folder in list_run_folders(root)]
+            self._newest = (time.monotonic(), sorted(folders, key=_get_time, reverse=True)[:MOST_RUNS])
+        return self._newest[1]
 
     def _read(self, folder: Path) -> dict[str, Any]:
         changed = _get_time(folder)

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from fulgurite.board.draft import build_words, read_draft
 from fulgurite.board.draft_guard import IsAllowed
+from fulgurite.board.worker.outside import build_check, refuse_outside
 from fulgurite.board.worker.remedy import find_error_words, find_parameter
 from fulgurite.errors import FulguriteError
 from fulgurite.language.current import LANGUAGES, use_language
@@ -97,23 +98,9 @@ class Worker:
 
     def describe_machine(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Describes the machine."""
-        from fulgurite.board.worker.machine import describe_machine
+        from fulgurite.board.worker import machine
 
-        return describe_machine(self.roots[0] if self.roots else None)
-
-
-def build_check(roots: Sequence[Path]) -> IsAllowed:
-    """Returns the function that decides whether a path is under one of the folders, links followed."""
-    whole = [root.resolve() for root in roots]
-
-    def is_allowed(path: Path) -> bool:
-        try:
-            found = path.absolute().resolve()
-        except (OSError, ValueError, RuntimeError):  # a loop of links, or no path at all
-            return False
-        return any(found == root or root in found.parents for root in whole)
-
-    return is_allowed
+        return machine.describe_machine(self.roots[0] if self.roots else None)
 
 
 def make_finite(value: Any) -> Any:
@@ -127,15 +114,6 @@ def make_finite(value: Any) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     return value.item() if hasattr(value, "item") else str(value)
-
-
-def refuse_outside(files: Sequence[Path], is_allowed: IsAllowed, shipped: bool) -> None:
-    """Raises DataError if a data file is outside the board's folders, such as the target of a link in one of them."""
-    from fulgurite.errors import DataError
-
-    outside = [] if shipped else [path for path in files if not is_allowed(path)]
-    if outside:
-        raise DataError("{path} leads out of the folders of this board.", path=outside[0])
 
 
 def read_requests(stream: IO[bytes], waiting: queue.SimpleQueue[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Every parameter of a run as a row for the page: its value and why, what is legal and usual, and what the rules find."""
+"""Every parameter of a run as a row for the page: value, reason, what is legal and usual, and what the rules find."""
 
 from __future__ import annotations
 
@@ -18,17 +18,51 @@ from fulgurite.errors import FulguriteError
 from fulgurite.explain.page_parts import build_scale, grade_value
 from fulgurite.explain.pages import get_knob_text
 from fulgurite.explain.titles import get_title
+from fulgurite.language.catalogue import translate_text
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.rules import RULES, UNUSUAL
 from fulgurite.rules.registry import Severity
 
 RESULT, COST, LEAVE = "result", "cost", "leave"
 GROUPS = (RESULT, COST, LEAVE)
-OF_COST = re.compile(r"memory|device is idle|disk|\btime\b|takes? too long|cores|GPUs|sockets|machines|slow|quickly", re.I)
+OF_COST = re.compile(
+    r"memory|device is idle|disk|\btime\b|takes? too long|sample answers|cores|GPUs|sockets|machines|slow", re.I
+)
 """Words of a reason to change a parameter that is about its cost."""
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE: dict[str, str] = {
+    # their memory is a side effect of what they choose
+    **dict.fromkeys(
+        ("method.trainable", "method.targets", "method.variant", "method.modules_to_save", "precision.rounding"),
+        RESULT,
+    ),
+    # they have no reason to change them that is about memory or time, and are about nothing else
+    **dict.fromkeys(
+        ("trainer.accelerator", "trainer.num_workers", "trainer.benchmark", "trainer.keep_checkpoints",
+         "trainer.eval_every", "method.quant_type", "sweep.at_once", "stage.prompts"),
+        COST,
+    ),
+    # names, places, logs and checks; settings that one changes on the day one knows why
+    **dict.fromkeys(
+        ("name", "run_dir", "plugins", "plan.allow", "monitor.ignore", "resume.run", "resume.allow",
+         "trainer.log_every", "trainer.profiler", "trainer.detect_anomaly", "trainer.deterministic",
+         "trainer.enable_model_summary", "trainer.clip_algorithm", "callback.lr_monitor.log_momentum",
+         "callback.lr_monitor.log_weight_decay", "callback.device_stats.cpu_stats", "logger.wandb.project",
+         "logger.wandb.entity", "logger.wandb.wait", "optim.betas", "optim.weight_decay_on", "method.init",
+         "method.loraplus_lr_ratio", "method.rank_pattern", "method.alpha_pattern", "method.adapter_mode",
+         "stage.router_aux_loss_coef", "data.template_arguments", "data.enable_thinking", "data.special_tokens",
+         "data.shuffle", "model.add_tokens", "model.revision", "privacy.accountant", "sweep.sampler", "sweep.pruner",
+         "sweep.metric", "sweep.goal", "sweep.keep", "sweep.storage", "sweep.study", "sweep.trial"),
+        LEAVE,
+    ),
+}
 """Parameters whose declaration alone leads to the wrong group."""
-HIDDEN = ("resume.", "sweep.trial", "sweep.study", "plugins")
+FIRST = (
+    "model.path", "data.path", "optim.lr", "trainer.epochs", "trainer.global_batch_size", "method.rank", "method.alpha",
+    "stage.loss", "stage.beta", "stage.reward", "data.max_length", "data.mask", "data.template",
+    "scheduler.warmup_ratio", "method.targets", "trainer.micro_batch_size", "trainer.gradient_checkpointing",
+)
+"""The parameters that most runs are about; they come first in their group."""
+HIDDEN = ("resume.run", "resume.allow", "sweep.trial", "sweep.study")
 """Parameters that the page sets in other ways, or not at all."""
 ONLY_WITH = {"sweep.": "sweep", "lr_finder.": "find"}
 """Parameters that mean something only beside a preset of this group."""
@@ -53,7 +87,8 @@ def list_rows(state: RunState) -> dict[str, list[dict[str, Any]]]:
     """Returns the rows of a run's parameters by what they decide: the result, the cost, or nothing to change."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in GROUPS}
     warnings = _collect_warnings(state.findings)
-    for knob, value in _list_shown(state):
+    places = {path: number for number, path in enumerate(FIRST)}
+    for knob, value in sorted(_list_shown(state), key=lambda shown: places.get(shown[0].path, len(FIRST))):
         found[choose_group(knob)].append(_build_row(state, knob, value, warnings.get(knob.path, "")))
     return found
 
@@ -78,7 +113,7 @@ def _list_shown(state: RunState) -> Iterator[tuple[Knob, Any]]:
     for knob, value in walk_settings(state.run):
         path = knob.path
         preset = next((group for prefix, group in ONLY_WITH.items() if path.startswith(prefix)), None)
-        if path.startswith(HIDDEN) or (preset is not None and preset not in state.draft.adds):
+        if path in HIDDEN or (preset is not None and preset not in state.draft.adds):
             continue
         if state.allow_code or path not in CODE:
             yield knob, value
@@ -116,17 +151,15 @@ def _build_row(state: RunState, knob: Knob, value: Any, warning: str) -> dict[st
         "legal": describe_range(knob.bounds),
         "usual": describe_range(usual),
         "derived": derived,
-        "empty": get_empty(knob),
+        "empty": describe_empty(knob),
         "advice": get_knob_text(knob, "advice"),
         "warning": warning,
         "log": is_logarithmic(knob.bounds, usual, [plain, derived]),
     }
 
 
-def get_empty(knob: Knob) -> str | None:
+def describe_empty(knob: Knob) -> str | None:
     """Returns what an empty value means, None if the parameter must have one."""
-    from fulgurite.language.catalogue import translate_text
-
     return None if knob.empty is None else translate_text(knob.path, "empty", knob.empty.words)
 
 

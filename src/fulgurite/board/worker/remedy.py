@@ -79,9 +79,9 @@ def find_parameter(error: FulguriteError, draft: Draft) -> str:
     facts = [str(fact) for fact in error.message.facts.values()]
     names = [*draft.values, *draft.choices, *draft.adds]
     declared = {knob.path for knob in list_all_knobs()}
-    named = next((fact for fact in facts if fact in names), "") or next((fact for fact in facts if fact in declared), "")
-    if named:
-        return named
+    for known in (names, declared):
+        if named := next((fact for fact in facts if fact in known), ""):
+            return named
     # the names in the sentence itself, those of the draft first
     text = get_english(error)
     return min((name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", text)),

@@ -1,0 +1,217 @@
+"""A preview of data: the format, bad records by line, lengths, and the first examples with what is learned marked.
+
+It reads the beginning of the files within a few seconds, so that a file of any size is answered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from fulgurite.board.draft import Draft
+from fulgurite.board.draft_guard import IsAllowed
+from fulgurite.board.worker.outside import refuse_outside
+from fulgurite.config.compose import compose
+from fulgurite.config.run import RunConfig
+from fulgurite.config.schema import build, list_options
+from fulgurite.data.config import SpecialTokens
+from fulgurite.data.example import Bad, Example
+from fulgurite.data.report import count_lengths
+from fulgurite.data.source import Source
+from fulgurite.data.template import Learned, Template
+from fulgurite.data.tokenized import tokenize_examples
+from fulgurite.errors import DataError, FulguriteError, RequestError
+from fulgurite.language.message import UserMessage, message
+from fulgurite.plan.outline import read_outline
+from fulgurite.plan.prepare import read_template, settle_precision
+from fulgurite.plan.recall import Keeper, key_outline, key_template
+from fulgurite.plan.show import Shown, build_list
+
+SECONDS_READING, SECONDS_TOKENIZING = 4.0, 3.0
+"""The longest that the records are read, and tokenized."""
+MOST_EXAMPLES, MOST_SHOWN, MOST_PLACES, MOST_REASONS = 2000, 5, 20, 50
+MOST_TOKENS = 1500
+"""Tokens of an example that are shown."""
+CHUNK = 64
+
+
+@dataclass(slots=True)
+class Head:
+    """What was read of the records before the time was over."""
+
+    records: int = 0
+    bad: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    """How many records are bad for a reason, and the places of the first."""
+    examples: list[Example] = field(default_factory=list)
+    unread: dict[str, int] = field(default_factory=dict)
+    is_whole: bool = True
+    first_bad: Bad | None = None
+
+    def add_bad(self, record: Bad) -> None:
+        """Counts a bad record under its field and reason."""
+        self.first_bad = self.first_bad or record
+        reason = str(message("field '{field}': {reason}", field=record.field, reason=record.reason))
+        known = reason if reason in self.bad or len(self.bad) < MOST_REASONS else str(message("other reasons"))
+        count, places = self.bad.get(known, (0, []))
+        self.bad[known] = (count + 1, places if len(places) >= MOST_PLACES else [*places, str(record.place)])
+
+
+def preview_data(draft: Draft, words: Sequence[str], is_allowed: IsAllowed, keep: Keeper) -> dict[str, Any]:
+    """Returns the answer of /api/data. Raises DataError if nothing of the data can be read."""
+    run = compose(words).run
+    stages, failed = find_stages(run)
+    if not stages:
+        raise failed
+    # as long as no stage is chosen, that of the data is taken
+    stage = run.stage.name if run.stage.name in stages or "stage" in draft.choices else stages[0]
+    run = run if stage == run.stage.name else compose([*words, f"stage={stage}"]).run
+    source: Source = build(run.data, stage=stage, seed=run.seed)
+    refuse_outside(source.files, is_allowed, run.data.shipped[0] != "")
+    head = read_head(source)
+    answer = {
+        "format": source.format, "stage": stage, "stages": stages, "files": [str(path) for path in source.files],
+        "bytes": sum(path.stat().st_size for path in source.files), "records": head.records, "whole": head.is_whole,
+        "examples": head.records - sum(count for count, _ in head.bad.values()),
+        "dropped": [
+            {"reason": reason, "count": count, "places": places} for reason, (count, places) in head.bad.items()
+        ],
+        "unread_fields": head.unread, "refused": str(describe_refusal(head, run)),
+        "lengths": None, "shown": [], "note": "",
+    }
+    if not head.examples:
+        if head.first_bad is not None and head.is_whole:
+            source.check()  # raises the error that has the remedy
+        return answer
+    try:
+        answer |= show_examples(run, source, head, keep)
+    except FulguriteError as error:  # the model is not there yet, or its template refuses the records
+        answer |= {"note": str(error), "shown": [show_plain(example) for example in head.examples[:MOST_SHOWN]]}
+    return answer
+
+
+def find_stages(run: RunConfig) -> tuple[list[str], FulguriteError]:
+    """Returns the stages that read the format of the data, that of the run first, and the error of the run's stage."""
+    found: list[str] = []
+    failed: FulguriteError = DataError()
+    for name in dict.fromkeys([run.stage.name, *list_options("stage")]):
+        try:
+            build(run.data, stage=name, seed=run.seed)
+        except RequestError as error:
+            failed = failed if failed.message else error
+        else:
+            found.append(name)
+    return found, failed
+
+
+def describe_refusal(head: Head, run: RunConfig) -> UserMessage:
+    """Returns why training would refuse these records, an empty sentence if it would not."""
+    count = sum(count for count, _ in head.bad.values())
+    if count <= run.data.max_drop or head.first_bad is None:
+        return UserMessage()
+    return message(
+        "{first}; {count:,} records cannot be used. Correct them, or leave them out with data.max_drop={count}.",
+        first=head.first_bad, count=count,
+    )
+
+
+def read_head(source: Source, seconds: float = SECONDS_READING) -> Head:
+    """Reads records for so many seconds, and keeps the first examples."""
+    head, end = Head(), time.monotonic() + seconds
+    for number in range(len(source.files)):
+        for example, reading in source.read_file(number):
+            head.records += 1
+            if isinstance(example, Bad):
+                head.add_bad(example)
+            else:
+                for name in sorted(reading.unread)[:MOST_REASONS]:
+                    if name in head.unread or len(head.unread) < MOST_REASONS:
+                        head.unread[name] = head.unread.get(name, 0) + 1
+                if len(head.examples) < MOST_EXAMPLES:
+                    head.examples.append(example)
+            if time.monotonic() > end:
+                head.is_whole = False
+                return head
+    return head
+
+
+def show_examples(run: RunConfig, source: Source, head: Head, keep: Keeper) -> dict[str, Any]:
+    """Tokenizes examples for a few seconds: their lengths, and the first of them as text with what is learned."""
+    dtypes = settle_precision(run.precision, run.trainer)
+    outlined = key_outline(run, dtypes)
+    outline = keep("outline", outlined, lambda: read_outline(run, dtypes))
+    template, _, _ = keep("template", (outlined, key_template(run)), lambda: read_template(run, outline.tokenizer))
+    lengths: list[int] = []
+    shown: list[Shown] = []
+    end = time.monotonic() + SECONDS_TOKENIZING
+    for example, learned, second in _tokenize(run, source, head.examples, template):
+        whole = len(learned.ids)
+        lengths.append(max(second, whole - second) if second is not None else whole)
+        if len(shown) < MOST_SHOWN:
+            shown += _list_sides(example, learned, second, source.reads.prompts)
+        if time.monotonic() > end:
+            break
+    counts = count_lengths(lengths)
+    return {
+        "lengths": {
+            "bins": [[int(top), count] for top, count in counts.items()], "of": len(lengths),
+            "p99": int(np.ceil(np.percentile(lengths, 99))) if lengths else 0, "max": max(lengths, default=0),
+        },
+        "shown": [
+            entry | {"cut": side.place in cut}
+            for cut in [{side.place for side in shown if len(side.ids) == MOST_TOKENS}]
+            for side, entry in zip(shown, build_list(shown, template.tokenizer), strict=True)
+        ],
+    }
+
+
+def _tokenize(
+    run: RunConfig, source: Source, examples: Sequence[Example], template: Template
+) -> Iterator[tuple[Example, Learned, int | None]]:
+    waiting = iter(examples)
+    while chunk := list(islice(waiting, CHUNK)):
+        if SpecialTokens(run.data.special_tokens) is SpecialTokens.drop:
+            chunk = [replace(example) for example in chunk]
+        for example, learned, _, second in tokenize_examples(
+            chunk, template.tokenizer, template, run.data, source.reads.prompts
+        ):
+            yield example, learned, second
+
+
+def _list_sides(example: Example, learned: Learned, second: int | None, prompts: bool) -> list[Shown]:
+    """Returns the sides of an example, each cut to what is shown; nothing of a prompt is learned."""
+    parts = [(0, len(learned.ids))] if second is None else [(0, second), (second, len(learned.ids))]
+    names = [describe_kind(example, prompts)]
+    if second is not None:
+        names = [str(message("chosen answer")), str(message("rejected answer"))]
+    sides = []
+    for name, (begin, end) in zip(names, parts, strict=True):
+        end = min(end, begin + MOST_TOKENS)
+        marks = [False] * (end - begin) if prompts else [bool(mark) for mark in learned.learn[begin:end]]
+        marks[:1] = [False] * len(marks[:1])  # nothing precedes the first token, from which it could be predicted
+        sides.append(Shown(str(example.place), name, list(learned.ids[begin:end]), marks))
+    return sides
+
+
+def describe_kind(example: Example, prompts: bool) -> str:
+    """Returns what an example is, in the language in use."""
+    if example.text is not None:
+        return str(message("running text"))
+    if prompts:
+        return str(message("prompt"))
+    if example.rejected is None and example.good is not None:
+        return str(message("good answer") if example.good else message("bad answer"))
+    return str(message("conversation"))
+
+
+def show_plain(example: Example) -> dict[str, Any]:
+    """Returns an example as text without tokens, if there is no tokenizer."""
+    text = example.text or "\n".join(f"{turn.role}: {turn.content}" for turn in example.messages or ())
+    return {
+        "place": str(example.place), "what": describe_kind(example, False), "tokens": 0, "learned": 0, "cut": False,
+        "text": [{"text": text[:MOST_TOKENS * 4], "learned": False}],
+    }
