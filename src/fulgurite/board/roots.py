@@ -85,6 +85,13 @@ class Roots:
         real = _find_real(path)
         return real is not None and self._is_inside(real)
 
+    def allows(self, path: Path) -> bool:
+        """Returns whether a path leads to a place under a root; nothing need be there yet."""
+        try:
+            return self._is_inside((self.base / path).resolve())
+        except (OSError, RuntimeError, ValueError):
+            return False
+
     def _is_inside(self, path: Path) -> bool:
         for folder in self.folders:
             if path == folder:

@@ -1,12 +1,93 @@
-"""Routes of the plan, the data, the machine and the cards."""
+"""Routes of the plan, the data, the machine, the cards, and of configurations that are opened."""
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
+from fulgurite.board.cards import build_cards
+from fulgurite.board.http_error import HttpError
+from fulgurite.board.open_draft import Opened, open_run, open_text, open_words, open_yaml
+from fulgurite.board.roots import make_run_id
+from fulgurite.board.server.json_http import answer, read_json
+from fulgurite.board.server.planner import Planner
 from fulgurite.board.server.state import Board
+from fulgurite.language.current import get_language
+from fulgurite.language.message import message
+from fulgurite.run.listing import list_run_folders
+
+LONGEST_TAB = 64
 
 
 def list_routes(board: Board) -> list[Route]:
     """Returns the routes, which answer for `board`."""
-    return []
+
+    def planner() -> Planner:
+        return board.get_service(
+            "planner", lambda: Planner(board.roots.folders, board.roots.base, board.allow_code)
+        )
+
+    async def ask(kind: str, request: dict[str, Any]) -> Response:
+        tab = str(request.get("tab") or "")[:LONGEST_TAB]
+        status, body = await planner().ask(kind, request, get_language(), tab)
+        return answer(body, status)
+
+    async def show_plan(request: Request) -> Response:
+        return await ask("plan", await read_json(request))
+
+    async def show_data(request: Request) -> Response:
+        return await ask("data", await read_json(request))
+
+    async def show_machine(request: Request) -> Response:
+        return await ask("machine", {})
+
+    async def show_cards(request: Request) -> Response:
+        return answer(await asyncio.to_thread(build_cards))
+
+    async def open_config(request: Request) -> Response:
+        body = await read_json(request)
+        return answer(await asyncio.to_thread(lambda: open_body(board, body).to_json()))
+
+    return [
+        Route("/api/plan", show_plan, methods=["POST"]), Route("/api/data", show_data, methods=["POST"]),
+        Route("/api/machine", show_machine, methods=["GET"]), Route("/api/cards", show_cards, methods=["GET"]),
+        Route("/api/open", open_config, methods=["POST"]),
+    ]
+
+
+def open_body(board: Board, body: dict[str, Any]) -> Opened:
+    """Returns the draft of what a body names: a run, a file under a root, words or YAML. Raises FulguriteError."""
+    if isinstance(body.get("run"), str):
+        return open_run(find_run_folder(board, body["run"]), board.allow_code)
+    if isinstance(body.get("path"), str):
+        return _open_path(board, body["path"])
+    if isinstance(body.get("words"), list):
+        return open_words([str(word) for word in body["words"]], board.allow_code)
+    if isinstance(body.get("words"), str):
+        return open_text(body["words"], board.allow_code)
+    if isinstance(body.get("yaml"), str):
+        return open_yaml(body["yaml"], board.allow_code)
+    raise HttpError(422, message("Give the run, path, words or yaml that is to be opened."))
+
+
+def _open_path(board: Board, word: str) -> Opened:
+    """Opens a run's folder or a YAML file under a root; of a file in a run's folder the run."""
+    path = board.roots.resolve(word)
+    for folder in (path, path.parent):
+        if (folder / "provenance.json").is_file() and board.roots.contains(folder / "provenance.json"):
+            return open_run(folder, board.allow_code)
+    return open_yaml(board.roots.read_text(word), board.allow_code)
+
+
+def find_run_folder(board: Board, run_id: str) -> Path:
+    """Returns the folder of a run by its id. Raises HttpError 404 if there is none."""
+    for root in board.roots.folders:
+        for folder in list_run_folders(root):
+            if make_run_id(folder) == run_id and board.roots.contains(folder):
+                return folder
+    raise HttpError(404, message("There is no such run in the folders of this board."))

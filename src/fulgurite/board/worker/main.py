@@ -21,7 +21,8 @@ from typing import IO, Any
 
 from fulgurite.board.draft import build_words, read_draft
 from fulgurite.board.draft_guard import IsAllowed
-from fulgurite.board.worker.outside import build_check, refuse_outside
+from fulgurite.board.roots import Roots
+from fulgurite.board.worker.outside import refuse_outside
 from fulgurite.board.worker.remedy import find_error_words, find_parameter
 from fulgurite.errors import FulguriteError
 from fulgurite.language.current import LANGUAGES, use_language
@@ -33,14 +34,14 @@ NICENESS = 10
 class Worker:
     """Answers requests; keeps parts of plans between them."""
 
-    def __init__(self, roots: Sequence[Path], allow_code: bool, is_allowed: IsAllowed | None = None) -> None:
+    def __init__(self, roots: Sequence[Path], allow_code: bool = False) -> None:
         from fulgurite.board.worker.estimate import SpeedBook
         from fulgurite.plan.recall import Keeper
 
-        self.roots, self.allow_code = list(roots), allow_code
-        self.is_allowed = is_allowed or build_check(roots)
+        self.roots, self.allow_code = Roots(roots), allow_code
+        self.is_allowed: IsAllowed = (lambda path: True) if allow_code else self.roots.allows
         self.keep = Keeper()
-        self.speeds = SpeedBook(self.roots)
+        self.speeds = SpeedBook(self.roots.folders)
         self.kinds: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "plan": self.plan, "data": self.preview, "machine": self.describe_machine,
         }
@@ -100,7 +101,7 @@ class Worker:
         """Describes the machine."""
         from fulgurite.board.worker import machine
 
-        return machine.describe_machine(self.roots[0] if self.roots else None)
+        return machine.describe_machine(self.roots.folders[0])
 
 
 def make_finite(value: Any) -> Any:

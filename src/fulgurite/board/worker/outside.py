@@ -9,20 +9,6 @@ from fulgurite.board.draft_guard import IsAllowed
 from fulgurite.errors import DataError
 
 
-def build_check(roots: Sequence[Path]) -> IsAllowed:
-    """Returns the function that decides whether a path is under one of the folders, links followed."""
-    whole = [root.resolve() for root in roots]
-
-    def is_allowed(path: Path) -> bool:
-        try:
-            found = path.absolute().resolve()
-        except (OSError, ValueError, RuntimeError):  # a loop of links, or no path at all
-            return False
-        return any(found == root or root in found.parents for root in whole)
-
-    return is_allowed
-
-
 def refuse_outside(files: Sequence[Path], is_allowed: IsAllowed, shipped: bool) -> None:
     """Raises DataError if a data file is outside the board's folders, such as the target of a link in one of them."""
     outside = [] if shipped else [path for path in files if not is_allowed(path)]

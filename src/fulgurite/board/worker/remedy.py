@@ -82,7 +82,9 @@ def find_parameter(error: FulguriteError, draft: Draft) -> str:
     for known in (names, declared):
         if named := next((fact for fact in facts if fact in known), ""):
             return named
-    # the names in the sentence itself, those of the draft first
-    text = get_english(error)
-    return min((name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", text)),
-               key=lambda name: text.index(name), default="")
+    # the names in the sentence itself: values of the draft, then other parameters, then groups
+    found = re.findall(r"[a-z_]+(?:\.[a-z_]+)*", get_english(error))
+    for some in (draft.values, {name for name in declared if "." in name}, names):
+        if inside := next((name for name in found if name in some), ""):
+            return inside
+    return ""
