@@ -23,6 +23,7 @@ from fulgurite.config.override_names import decode_key, read_name
 from fulgurite.config.provenance import Composed, Unusual, to_plain
 from fulgurite.config.run import PRESETS, SEVERAL, RunConfig
 from fulgurite.config.schema import Derived, Knob, Range, Usual, list_knobs, walk_settings
+from fulgurite.language.catalogue import DeclaredText
 from fulgurite.language.message import UserMessage, as_message, message
 
 MICRO_BATCH = "trainer.micro_batch_size"
@@ -79,8 +80,11 @@ def _find_unusual(knob: Knob, value: Any, usual: Usual | None) -> Iterator[Unusu
         return
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, int | float) and not isinstance(item, bool) and not usual.has(item):
-            sentence = f"{knob.path}={item} is outside what is usual here ({usual}). {knob.advice}"
-            yield Unusual(knob.path, sentence)
+            yield Unusual(knob.path, message(
+                "{name}={value} is outside what is usual here ({usual}). {advice}",
+                name=knob.path, value=item, usual=usual.describe(),
+                advice=DeclaredText(knob.path, "advice", knob.advice),
+            ))
 
 
 def _choose_run_name(given: str | None, choices: Mapping[str, str]) -> Iterator[Decision]:

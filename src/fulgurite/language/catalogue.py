@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,18 @@ def translate_text(place: str, field: str, english: str) -> str:
     if found is None:
         missed.add((place, field, english))
     return found or english
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredText:
+    """A text of a declaration as a fact of a sentence: it is shown in the language that is in use then."""
+
+    place: str
+    field: str
+    text: str
+
+    def __str__(self) -> str:
+        return translate_text(self.place, self.field, self.text)
 
 
 def translate(english: str) -> str:

@@ -22,7 +22,7 @@ from fulgurite.config.schema import build, list_options
 from fulgurite.data.config import SpecialTokens
 from fulgurite.data.example import Bad, Example
 from fulgurite.data.report import count_lengths
-from fulgurite.data.source import Source
+from fulgurite.data.source import STAGE, Source
 from fulgurite.data.template import Learned, Template
 from fulgurite.data.tokenized import tokenize_examples
 from fulgurite.errors import DataError, FulguriteError, RequestError
@@ -67,12 +67,15 @@ def preview_data(draft: Draft, words: Sequence[str], is_allowed: IsAllowed, keep
     stages, failed = find_stages(run)
     if not stages:
         raise failed
-    # as long as no stage is chosen, that of the data is taken
-    stage = run.stage.name if run.stage.name in stages or "stage" in draft.choices else stages[0]
+    # as long as no stage is chosen that can read them, the usual one for these records is taken
+    stage = run.stage.name if run.stage.name in stages else stages[0]
     run = run if stage == run.stage.name else compose([*words, f"stage={stage}"]).run
     source: Source = build(run.data, stage=stage, seed=run.seed)
     refuse_outside(source.files, is_allowed, run.data.shipped[0] != "")
     head = read_head(source)
+    refusal, changes = str(describe_refusal(head, run)), None
+    if "stage" in draft.choices and draft.choices["stage"] != stage:
+        refusal, changes = str(failed), {"choices": {"stage": stage}, "values": {}}
     answer = {
         "format": source.format, "stage": stage, "stages": stages, "files": [str(path) for path in source.files],
         "bytes": sum(path.stat().st_size for path in source.files), "records": head.records, "whole": head.is_whole,
@@ -80,11 +83,11 @@ def preview_data(draft: Draft, words: Sequence[str], is_allowed: IsAllowed, keep
         "dropped": [
             {"reason": reason, "count": count, "places": places} for reason, (count, places) in head.bad.items()
         ],
-        "unread_fields": head.unread, "refused": str(describe_refusal(head, run)),
+        "unread_fields": head.unread, "refused": refusal, "changes": changes,
         "lengths": None, "shown": [], "note": "",
     }
     if not head.examples:
-        if head.first_bad is not None and head.is_whole:
+        if head.is_whole:
             source.check()  # raises the error that has the remedy
         return answer
     try:
@@ -95,17 +98,17 @@ def preview_data(draft: Draft, words: Sequence[str], is_allowed: IsAllowed, keep
 
 
 def find_stages(run: RunConfig) -> tuple[list[str], FulguriteError]:
-    """Returns the stages that read the format of the data, that of the run first, and the error of the run's stage."""
-    found: list[str] = []
+    """Returns the stages that read the format of the data, the usual one for it first, and the error of the run's
+    stage."""
+    found: dict[str, Source] = {}
     failed: FulguriteError = DataError()
     for name in dict.fromkeys([run.stage.name, *list_options("stage")]):
         try:
-            build(run.data, stage=name, seed=run.seed)
+            found[name] = build(run.data, stage=name, seed=run.seed)
         except RequestError as error:
             failed = failed if failed.message else error
-        else:
-            found.append(name)
-    return found, failed
+    usual = {STAGE.get(source.formats[0]) for source in found.values() if source.formats}
+    return sorted(found, key=lambda name: name not in usual), failed
 
 
 def describe_refusal(head: Head, run: RunConfig) -> UserMessage:
@@ -119,9 +122,9 @@ def describe_refusal(head: Head, run: RunConfig) -> UserMessage:
     )
 
 
-def read_head(source: Source, seconds: float = SECONDS_READING) -> Head:
-    """Reads records for so many seconds, and keeps the first examples."""
-    head, end = Head(), time.monotonic() + seconds
+def read_head(source: Source) -> Head:
+    """Reads records for some seconds, and keeps the first examples."""
+    head, end = Head(), time.monotonic() + SECONDS_READING
     for number in range(len(source.files)):
         for example, reading in source.read_file(number):
             head.records += 1
