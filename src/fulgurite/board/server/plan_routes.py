@@ -90,4 +90,4 @@ def find_run_folder(board: Board, run_id: str) -> Path:
         for folder in list_run_folders(root):
             if make_run_id(folder) == run_id and board.roots.contains(folder):
                 return folder
-    raise HttpError(404, message("There is no such run in the folders of this board."))
+    raise HttpError(404, message("No run in the folders of this board has this id."))
