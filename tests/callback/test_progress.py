@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.callback.toy_stage import ToyStage, fit
 
-from fulgurite.callback.progress import ProgressLine, RunningMean, TimeLeft, format_clock
+from fulgurite.callback.progress import ProgressLine, TimeLeft, format_clock
 
 
 class Terminal(io.StringIO):
@@ -60,13 +60,6 @@ def test_a_resumed_run_is_forecast_from_its_own_steps() -> None:
     assert forecast.left(51, trained=9.0, paused=0) is None
     forecast.left(52, trained=10.0, paused=0)
     assert forecast.left(54, trained=14.0, paused=0) == pytest.approx(46 * 2.0)
-
-
-def test_the_mean_begins_at_the_first_loss() -> None:
-    mean = RunningMean()
-    assert mean.add(4.0) == pytest.approx(4.0)
-    # 0.9 * 0.1 * 4 + 0.1 * 2, over the weights' sum 0.19
-    assert mean.add(2.0) == pytest.approx((0.09 * 4 + 0.1 * 2) / 0.19)
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7325, "2:02:05")])

@@ -22,6 +22,7 @@ def test_finding_is_one_row_and_one_line(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads((tmp_path / "watch.jsonl").read_text()) == {
         "step": 4, "rule": "norm-high", "severity": "note", "sentence": "It is high.", "remedy": "Lower it.",
         "values": {"norm": 9.0},
+        "messages": {"sentence": {"key": "It is high.", "facts": {}}, "remedy": {"key": "Lower it.", "facts": {}}},
     }
 
 

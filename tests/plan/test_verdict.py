@@ -56,6 +56,6 @@ def test_file_has_every_finding(tmp_path: Path) -> None:
     first, second = json.loads((tmp_path / "troubles.json").read_text())
     assert first == {
         "rule": "rate.out-of-band", "severity": "error", "sentence": "It is high.", "remedy": "optim.lr=0.001",
-        "allowed": False, "about": "",
+        "allowed": False, "about": "", "message": {"key": "It is high.", "facts": {}},
     }
     assert (second["severity"], second["remedy"]) == ("note", "")

@@ -17,6 +17,7 @@ from fulgurite.callback.config import ProgressOption
 from fulgurite.callback.context import CallbackContext
 from fulgurite.callback.optimizer_step import OptimizerStepCallback
 from fulgurite.language.message import UserMessage, message
+from fulgurite.logger.smoothing import RunningMean
 from fulgurite.text.layout import count_cells, pad
 
 WARM_UP = 2
@@ -50,19 +51,6 @@ class TimeLeft:
             return None
         pause = self._pause / max(self._pause_step - self._begin[0], 1)
         return (self._total - step) * ((trained - self._begin[1]) / steps + pause)
-
-
-class RunningMean:
-    """An exponential mean over about ten steps, without the pull of its start toward 0."""
-
-    def __init__(self, keep: float = 0.9) -> None:
-        self._keep, self._sum, self._weight = keep, 0.0, 0.0
-
-    def add(self, x: float) -> float:
-        """The mean after `x`."""
-        self._sum = self._keep * self._sum + (1 - self._keep) * x
-        self._weight = self._keep * self._weight + (1 - self._keep)
-        return self._sum / self._weight
 
 
 class ProgressLine(OptimizerStepCallback):

@@ -9,7 +9,7 @@ from typing import Any
 
 from fulgurite.errors import TrainingFailed
 from fulgurite.files.atomic import write_file
-from fulgurite.language.message import get_english, message
+from fulgurite.language.message import as_message, get_english, message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.monitor.rules import RULES
 from fulgurite.rules.registry import Finding, Severity, describe_severity
@@ -47,6 +47,9 @@ class Reporter:
             "sentence": get_english(finding.sentence),
             "remedy": get_english(finding.remedy),
             "values": finding.values,
+            "messages": {
+                "sentence": as_message(finding.sentence).to_json(), "remedy": as_message(finding.remedy).to_json(),
+            },
         }
         self.rows.append(row)
         if writes:

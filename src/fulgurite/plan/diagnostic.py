@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fulgurite.language.message import UserMessage, get_english
+from fulgurite.language.message import UserMessage, as_message, get_english
 from fulgurite.rules.registry import Severity
 
 
@@ -22,7 +22,8 @@ class Trouble:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values for troubles.json, in English whatever language is in use."""
-        return asdict(self) | {"sentence": get_english(self.sentence)}
+        sentence = {"sentence": get_english(self.sentence), "message": as_message(self.sentence).to_json()}
+        return asdict(replace(self, sentence="")) | sentence
 
     @property
     def overrides(self) -> list[str]:

@@ -21,11 +21,14 @@ def choose_run_folder(name: str | None, run_dir: str | None, resumed: str | None
     """Returns the folder of a run: the resumed one, the given one, or a new one under runs/<date>/."""
     if resumed is not None:
         return Path(resumed)
-    if run_dir is not None:
-        return Path(run_dir)
+    return Path(run_dir) if run_dir is not None else claim_run_folder(Path("runs"), name)
+
+
+def claim_run_folder(root: Path, name: str | None) -> Path:
+    """Makes a new folder `<root>/<date>/<time>_<name>`. Raises RequestError."""
     now = datetime.datetime.now()
     # mkdir without exist_ok claims a name: two runs that start in the same second get different folders
-    first = Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{name}"
+    first = root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{name}"
     for n in range(1, 1000):
         folder = first if n == 1 else first.with_name(f"{first.name}-{n}")
         try:

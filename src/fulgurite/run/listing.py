@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,9 @@ HEADS = (
 class RunSummary:
     """One run folder. `state` is one of STATES; died means that its process is gone.
 
-    `loss` is the mean of the last tenth of the training losses; `given` names the choices and the parameters that a
-    person or a preset set; `troubles` lists the files of the folder that could not be read.
+    `loss` is the mean of the last tenth of the training losses; `choices` are the options in use, by group; `given`
+    names the choices and the parameters that a person or a preset set; `troubles` lists the files of the folder that
+    could not be read.
     """
 
     folder: str
@@ -62,6 +63,7 @@ class RunSummary:
     loss: float | None = None
     val_loss: float | None = None
     best_val_loss: float | None = None
+    choices: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)
     given: list[str] = field(default_factory=list)
     troubles: list[UserMessage] = field(default_factory=list)
@@ -70,6 +72,16 @@ class RunSummary:
         """Returns plain values for programs; sentences are in English."""
         plain = dataclasses.asdict(dataclasses.replace(self, troubles=[]))
         return plain | {"troubles": [trouble.english for trouble in self.troubles]}
+
+
+@dataclass(slots=True)
+class LoggedNumbers:
+    """What a summary needs of metrics.jsonl: the newest step, the finite losses, and the number of unreadable lines."""
+
+    steps: int = 0
+    losses: Sequence[float] = ()
+    val_losses: Sequence[float] = ()
+    bad: int = 0
 
 
 def list_runs(*roots: Path | str) -> list[RunSummary]:
@@ -84,14 +96,17 @@ def list_runs(*roots: Path | str) -> list[RunSummary]:
     return sorted(found.values(), key=lambda run: (run.started or 0.0, run.folder))
 
 
-def summarize_run(folder: Path) -> RunSummary:
-    """Reads a run folder. Never raises on its content."""
+def summarize_run(folder: Path, read_numbers: Callable[[Path], LoggedNumbers] | None = None) -> RunSummary:
+    """Reads a run folder. Never raises on its content.
+
+    `read_numbers` reads metrics.jsonl in place of `read_logged_numbers`, for a reader that remembers earlier rows.
+    """
     run = RunSummary(str(folder), folder.name)
     _read_status(run, folder, _read_json(run, folder / "status.json"))
     origins = _read_json(run, folder / "provenance.json")
     _read_knobs(run, origins)
     run.name = _choose_name(folder, run.knobs.get("name"))
-    _read_metrics(run, folder / "metrics.jsonl")
+    _read_metrics(run, folder / "metrics.jsonl", read_numbers or read_logged_numbers)
     return run
 
 
@@ -187,6 +202,7 @@ def _read_knobs(run: RunSummary, origins: dict[str, Any]) -> None:
     chosen = {k: v for k, v in choices.items() if "/" not in k}
     whole = {k: v for k, v in knobs.items() if isinstance(v, dict) and "value" in v}
     run.knobs = {k: _to_plain(v) for k, v in (chosen | {k: v["value"] for k, v in whole.items()}).items()}
+    run.choices = {group: str(option) for group, option in chosen.items()}
     run.given = [*chosen, *(k for k, v in whole.items() if v.get("origin") not in ("default", "derived"))]
 
 
@@ -228,27 +244,36 @@ def _read_status(run: RunSummary, folder: Path, found: dict[str, Any]) -> None:
         run.seconds = None if end is None else _to_finite(end - begin)
 
 
-def _read_metrics(run: RunSummary, path: Path) -> None:
+def _read_metrics(run: RunSummary, path: Path, read_numbers: Callable[[Path], LoggedNumbers]) -> None:
     try:
-        rows, bad = read_rows(path)
+        found = read_numbers(path)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             run.troubles.append(message("{file} is missing", file=path.name))
         else:
             run.troubles.append(message("{file} cannot be read", file=path.name))
         return
-    if bad:
-        run.troubles.append(message("{file}: unreadable lines: {count}", file=path.name, count=bad))
-    losses = [x for row in rows if (x := _to_finite(row.get("train/loss"))) is not None]
-    val = [x for row in rows if (x := _to_finite(row.get("val/loss"))) is not None]
-    run.steps = max((row["step"] for row in rows), default=0)
-    if losses:
-        tail = losses[-max(1, len(losses) // 10):]
+    if found.bad:
+        run.troubles.append(message("{file}: unreadable lines: {count}", file=path.name, count=found.bad))
+    run.steps = found.steps
+    if found.losses:
+        tail = found.losses[-max(1, len(found.losses) // 10):]
         run.loss = sum(tail) / len(tail)
-    if val:
-        run.val_loss, run.best_val_loss = val[-1], min(val)
+    if found.val_losses:
+        run.val_loss, run.best_val_loss = found.val_losses[-1], min(found.val_losses)
     if run.seconds is None and run.started is not None and path.exists():
         run.seconds = max(path.stat().st_mtime - run.started, 0.0)
+
+
+def read_logged_numbers(path: Path) -> LoggedNumbers:
+    """Reads the numbers of metrics.jsonl. Raises OSError."""
+    rows, bad = read_rows(path)
+    return LoggedNumbers(
+        max((row["step"] for row in rows), default=0),
+        [x for row in rows if (x := _to_finite(row.get("train/loss"))) is not None],
+        [x for row in rows if (x := _to_finite(row.get("val/loss"))) is not None],
+        bad,
+    )
 
 
 def _render(heads: list[str], lines: list[list[str]], width: int | None) -> str:

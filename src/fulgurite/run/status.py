@@ -19,7 +19,7 @@ from typing import Any
 from fulgurite.errors import CheckpointError, Interrupted, Pruned, RequestError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_file
 from fulgurite.files.lock import FOR_READERS, hold_lock, is_locked
-from fulgurite.language.message import get_english, message
+from fulgurite.language.message import UserMessage, get_english, message
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,11 @@ def track_status(run_dir: Path, **facts: Any) -> Iterator[dict[str, Any]]:
             if before is not None:
                 write_file(run_dir / "status.json", before)
             else:
-                write_status(run_dir, {"state": "failed", "why": _describe(error), **base, "ended": time.time()})
+                write_status(run_dir, {"state": "failed", **_explain(error), **base, "ended": time.time()})
             raise
         except BaseException as error:
             state = "stopped" if isinstance(error, KeyboardInterrupt | Interrupted | Pruned) else "failed"
-            write_status(run_dir, {"state": state, "why": _describe(error), **base, "ended": time.time()})
+            write_status(run_dir, {"state": state, **_explain(error), **base, "ended": time.time()})
             raise
         write_status(run_dir, {"state": "finished", **base, "ended": time.time(), **found})
 
@@ -112,6 +112,7 @@ def correct_status(
         with contextlib.suppress(ValueError, TypeError):
             kept = dict(json.loads(_read_text(run_dir) or "{}"))
             if kept.get("state") == "failed":
+                kept.pop("because", None)
                 write_status(run_dir, {**kept, "why": why})
 
 
@@ -145,7 +146,9 @@ def _read_text(run_dir: Path) -> str | None:
         return None
 
 
-def _describe(error: BaseException) -> str:
-    """Returns the reason for status.json, which is in English whatever language is in use."""
+def _explain(error: BaseException) -> dict[str, Any]:
+    """Returns the reason for status.json: in English, whatever language is in use, and as data for another language."""
     name, text = type(error).__name__, get_english(error)
-    return f"{name}: {' '.join(text.split())}" if text.strip() else name
+    why = {"why": f"{name}: {' '.join(text.split())}" if text.strip() else name}
+    sentence = getattr(error, "message", None)
+    return why | ({"because": sentence.to_json()} if isinstance(sentence, UserMessage) and sentence else {})

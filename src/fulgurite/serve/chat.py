@@ -37,7 +37,7 @@ def chat_main(words: Sequence[str]) -> int:
     config = read(words)
     if sys.stdin.isatty():
         say(message("Loading ..."))
-    partner = _load(config, allowed)
+    partner = load_partner(config, allowed)
     return ChatSession(partner, config, sys.stdout).hold(sys.stdin)
 
 
@@ -61,6 +61,29 @@ def read(words: Sequence[str]) -> ChatConfig:
     elif config.model is not None and is_missing_path(config.model):
         raise ModelError("model={path} does not exist; give a folder, a hub id or an option.", path=config.model)
     return config
+
+
+def make_room(partner: Partner, turns: list[Any], build: Callable[[], list[Any]]) -> tuple[bool, UserMessage]:
+    """Drops the oldest of `turns`, in place, until the conversation that `build` makes of them leaves room for an
+    answer.
+
+    Returns whether the question fits, and a note about what was dropped or why it does not fit, else an empty one.
+    """
+    dropped = 0
+    while (length := len(partner.template.encode_prompt(build()))) >= partner.limit - 1:
+        if not turns:
+            return False, message(
+                "this question has {length} tokens, and the model can read at most {limit}; ask a shorter one",
+                length=length, limit=partner.limit,
+            )
+        del turns[:2]
+        dropped += 1
+    if not dropped:
+        return True, UserMessage()
+    return True, message(
+        "the model can read at most {limit} tokens; dropped from the conversation: the oldest {dropped} turns",
+        limit=partner.limit, dropped=dropped,
+    )
 
 
 class ChatSession:
@@ -161,22 +184,10 @@ class ChatSession:
     def _make_room(self, text: str) -> bool:
         """Drops the oldest turns, with a note, until question and answer fit into the model's length. Returns False if
         the question alone is too long."""
-        dropped = 0
-        while (length := len(self._partner.template.encode_prompt(self._messages(text)))) >= self._partner.limit - 1:
-            if not self._turns:
-                self._note(message(
-                    "this question has {length} tokens, and the model can read at most {limit}; ask a shorter one",
-                    length=length, limit=self._partner.limit,
-                ))
-                return False
-            del self._turns[:2]
-            dropped += 1
-        if dropped:
-            self._note(message(
-                "the model can read at most {limit} tokens; dropped from the conversation: the oldest {dropped} turns",
-                limit=self._partner.limit, dropped=dropped,
-            ))
-        return True
+        fits, note = make_room(self._partner, self._turns, lambda: self._messages(text))
+        if note:
+            self._note(note)
+        return fits
 
     def _messages(self, text: str) -> list[Any]:
         from fulgurite.data.example import Message
@@ -207,7 +218,8 @@ def _ask(person: bool, source: TextIO) -> str | None:
         return None
 
 
-def _load(config: ChatConfig, allowed: Allowed) -> Partner:
+def load_partner(config: ChatConfig, allowed: Allowed) -> Partner:
+    """Loads the run or the model of a conversation. Raises FulguriteError."""
     import torch
 
     from fulgurite.config.registry import import_plugins

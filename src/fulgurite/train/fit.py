@@ -31,7 +31,7 @@ def train(pieces: Pieces) -> None:
     begin(run.sweep, Path(run.run_dir or run.resume.run or ".").parent, resumed=run.resume.run is not None)
     troubles, folder = pieces.troubles, pieces.folder
     say(pieces.source.checked.describe(pieces.source) if pieces.source.checked and is_verbose() else "")
-    with clean_process_group(), enter_in_first(track_status(folder, name=run.name)) as found:
+    with clean_process_group(), enter_in_first(_track(pieces, folder)) as found:
         if ranks.rank == 0:
             remove_drafts(folder)  # of a process that was killed while it wrote
             write(troubles, folder / "troubles.json")
@@ -39,6 +39,10 @@ def train(pieces: Pieces) -> None:
         found |= {"state": how.state, **({"warnings": list(how.warnings)} if how.warnings else {})}
     if rank() == 0:
         say(format_closing(pieces, how))
+
+
+def _track(pieces: Pieces, folder: Path) -> contextlib.AbstractContextManager[dict[str, Any]]:
+    return track_status(folder, name=pieces.composed.run.name, total_steps=pieces.gathered.facts.total_steps)
 
 
 def fit_in_memory(pieces: Pieces) -> RunEnding:

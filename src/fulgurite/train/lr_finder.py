@@ -21,12 +21,13 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 
 from fulgurite.callback.optimizer_step import OptimizerStepCallback
-from fulgurite.callback.progress import ProgressLine, RunningMean
+from fulgurite.callback.progress import ProgressLine
 from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.resolve import decide, halve, replace_parts
 from fulgurite.errors import Interrupted, TrainingFailed, is_shortage
 from fulgurite.files.atomic import write_output
 from fulgurite.language.message import message
+from fulgurite.logger.smoothing import RunningMean
 from fulgurite.run.status import track_status
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.text.console import say, show
