@@ -77,8 +77,8 @@ def _is_known(stored: Any) -> bool:
     key = stored.get("key")
     if not isinstance(key, str) or (key not in load_messages(get_language()) and LETTER.search(PLACE.sub("", key))):
         return False
-    places = [place.strip("{}") for place in PLACE.findall(key)]
-    if any("." in place.partition(":")[0] or "[" in place.partition(":")[0] for place in places):
+    names = {re.split("[:!]", place.strip("{}"), maxsplit=1)[0] for place in PLACE.findall(key)}
+    if not names <= stored["facts"].keys() or not all(name.isidentifier() for name in names):
         return False
     facts = [fact for fact in stored["facts"].values() if isinstance(fact, Mapping) and "key" in fact]
     return all(_is_known(fact) for fact in facts)
@@ -88,7 +88,8 @@ def describe_reason(status: Mapping[str, Any]) -> str:
     """Returns the reason in a run's status.json as the command printed it, in the language in use."""
     why = status.get("why")
     text = why if isinstance(why, str) else ""
-    return translate_stored(status.get("because"), CLASS_NAME.sub("", text, count=1) if CLASS_NAME.match(text) else text)
+    name = CLASS_NAME.match(text)
+    return translate_stored(status.get("because"), text[name.end():] if name else text)
 
 
 def find_symptom(findings: Iterable[Mapping[str, Any]], why: str) -> dict[str, str] | None:

@@ -94,6 +94,7 @@ class Launches:
                 ) from error
             record.pid, record.birth = child.pid, read_birth(child.pid)
             self._children[record.id], self._records[record.id] = child, record
+            threading.Thread(target=_wait_for_end, args=(child, folder), daemon=True).start()
             with contextlib.suppress(OSError):
                 self._write(record)
             self._remove_oldest()
@@ -115,8 +116,6 @@ class Launches:
     def list_records(self) -> list[LaunchRecord]:
         """Returns the records, the newest first."""
         with self._lock:
-            for child in self._children.values():
-                child.poll()  # an ended child stays a zombie until somebody asks
             return sorted(self._records.values(), key=lambda record: record.started, reverse=True)
 
     def find(self, launch_id: str) -> LaunchRecord:
@@ -167,23 +166,23 @@ class Launches:
         """
         with self._lock:
             number = choose_signal(record.stops, time.time())
-            if number is None:
+            if not self.is_alive(record):
+                raise RequestError("This run has ended already.")
+            if number is None or not signal_group(record.pid, record.birth, number):
                 return
-            if not signal_group(record.pid, record.birth, number):
-                raise RequestError("It is not running any more.")
             record.stops.append(time.time())
             with contextlib.suppress(OSError):
                 self._write(record)
 
-    def describe(self, record: LaunchRecord, run: str | None) -> dict[str, Any]:
-        """Returns the answer for the page; `run` is the id of its run, if one has begun."""
+    def describe(self, record: LaunchRecord, began: bool) -> dict[str, Any]:
+        """Returns the answer for the page; `began` is whether its run has reached its folder."""
         alive, code = self.is_alive(record), self.read_exit(record)
         output = self.read_output(record)
-        state = "ended" if not alive else "running" if run is not None or record.kind == "export" else "starting"
+        state = "ended" if not alive else "running" if began else "starting"
         errors = [line.removeprefix("error: ") for line in output.splitlines() if line.startswith("error: ")]
         return {
             "id": record.id, "kind": record.kind, "command": record.command, "state": state,
-            "exit": code if state == "ended" else None, "run": run, "output": output, "started": record.started,
+            "exit": code if state == "ended" else None, "output": output, "started": record.started,
             "error": "\n".join(errors) if state == "ended" and code != 0 else "",
             "stopping": alive and bool(record.stops),
         }
@@ -202,6 +201,14 @@ class Launches:
             for kind in ("json", "log", "exit"):
                 with contextlib.suppress(OSError):
                     self._place(record.id, kind).unlink()
+
+
+def _wait_for_end(child: subprocess.Popen[bytes], folder: Path) -> None:
+    """Waits for a command, and removes the folder of a run that never began, and its date's if it is empty."""
+    child.wait()
+    with contextlib.suppress(OSError):  # one of them is not empty
+        for place in (folder, folder.parent):
+            place.rmdir()
 
 
 def choose_signal(stops: Sequence[float], now: float) -> signal.Signals | None:

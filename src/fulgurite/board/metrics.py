@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 import threading
 import zlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -21,10 +22,13 @@ import numpy as np
 from fulgurite.logger.metrics_file import LARGEST_STEP
 from fulgurite.logger.smoothing import RunningMean
 
+_load_fast: Callable[[bytes], Any]
 try:
-    from orjson import loads as _load_fast
+    import orjson
+
+    _load_fast = orjson.loads
 except ImportError:  # it is part of the extra `board`, and only makes this faster
-    from json import loads as _load_fast
+    _load_fast = json.loads
 
 LOSS, SMOOTHED, CLIPPED, CLIPPED_SHARE = "train/loss", "smoothed", "train/clipped", "clipped_share"
 BESIDE = ("step", "epoch", "tokens")
@@ -84,9 +88,10 @@ class MetricsReader:
         is another one or was rewound."""
         with self._lock:
             try:
-                found = self._path.stat()
+                found = self._path.lstat()
                 seen = found.st_ino, found.st_size, found.st_mtime_ns
-                if seen == self._seen or not self._path.is_file():
+                # a link could lead out of the folders of the board, and a pipe never ends
+                if seen == self._seen or not stat.S_ISREG(found.st_mode):
                     return False
                 with self._path.open("rb") as stream:
                     again = self.offset > 0 and not self._is_continued(stream)
@@ -186,9 +191,12 @@ class MetricsReader:
                     # without a checksum any offset at the end of a line is taken
                     if f"{zlib.crc32(tail):08x}" != checksum if checksum else tail[-1:] not in (b"", b"\n"):
                         return None
-                    rows, _ = parse_rows(stream.read(self.offset - begin))
+                    data = stream.read(self.offset - begin)
             except OSError:
                 return None
+            if (tail + data)[-len(self._tail):] != self._tail[-len(tail + data):]:
+                return None  # the file was rewound since it was read
+            rows, _ = parse_rows(data)
             shown = self._add_smoothed([to_json_row(row) for row in rows])
             return {"rows": shown, "offset": self.offset, "after": self.mark}
 

@@ -65,18 +65,18 @@ def signal_run(folder: Path, number: signal.Signals) -> None:
     try:
         found = read_object(folder / "status.json")
     except (OSError, ValueError):
-        raise RequestError("Its status.json cannot be read; stop it where it was started.") from None
+        raise RequestError("The file status.json of this run cannot be read; stop it where it was started.") from None
     host, pid, started = found.get("host"), found.get("pid"), found.get("started")
     if host != socket.gethostname():
-        raise RequestError("It runs on {host}; stop it there.", host=host or "?")
+        raise RequestError("This run is on {host}; stop it there.", host=host or "?")
     if not is_locked(folder / LOCK) or type(pid) is not int or pid <= 1:
-        raise RequestError("It is not running any more.")
+        raise RequestError("This run has ended already.")
     try:
         begun = psutil.Process(pid).create_time()
         if not isinstance(started, int | float) or begun > started + SLACK:
-            raise RequestError("Its process cannot be identified; stop it where it was started.")
+            raise RequestError("The process of this run cannot be identified; stop it where it was started.")
         os.kill(pid, number)
     except (psutil.NoSuchProcess, ProcessLookupError):
-        raise RequestError("It is not running any more.") from None
+        raise RequestError("This run has ended already.") from None
     except (psutil.AccessDenied, PermissionError):
-        raise RequestError("It belongs to another user; stop it where it was started.") from None
+        raise RequestError("This run belongs to another user; stop it where it was started.") from None

@@ -57,8 +57,8 @@ def describe_failure(run: KnownRun) -> str:
         return reason
     if run.summary.state == "died":
         lost = message(
-            "Its process ended without a word, as when it is killed or memory runs out. Its last step on disk is "
-            "{step}.", step=run.summary.steps,
+            "The process of this run ended without a word, as when it is killed or memory runs out. Its last step on "
+            "disk is {step}.", step=run.summary.steps,
         )
         return str(lost)
     if run.summary.state == "diverged":

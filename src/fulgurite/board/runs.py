@@ -77,13 +77,13 @@ class KnownRun:
         """Returns why the run cannot be resumed; None if it can."""
         run, step = self.summary, self.checkpoint
         if self.is_live:
-            return message("It is running.")
+            return message("This run is still running.")
         if not run.knobs:
-            return message("Its provenance.json cannot be read.")
+            return message("The file provenance.json of this run cannot be read.")
         if step is None:
-            return message("It has no checkpoint yet; start it again.")
+            return message("This run has no checkpoint; start it again.")
         if run.state in ("finished", "diverged") or (run.total_steps is not None and step >= run.total_steps):
-            return message("It has come to its end, step {step}; nothing is left to resume.", step=step)
+            return message("This run has come to its end, step {step}; nothing is left to resume.", step=step)
         return None
 
 
@@ -131,6 +131,11 @@ class RunCatalogue:
         """Returns the id of a folder if a run has begun in it."""
         is_run = any((folder / mark).is_file() for mark in MARKS)
         return make_run_id(folder) if is_run and self.roots.contains(folder) else None
+
+    def find_sweep_id(self, folder: Path) -> str | None:
+        """Returns the id of a folder if a search has begun in it."""
+        is_sweep = any((folder / mark).is_file() for mark in SWEEP_MARKS)
+        return make_run_id(folder) if is_sweep and self.roots.contains(folder) else None
 
     def get_reader(self, run: KnownRun) -> MetricsReader:
         """Returns the reader of a run's metrics, which remembers what it has read."""

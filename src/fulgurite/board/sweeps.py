@@ -22,7 +22,6 @@ from urllib.parse import quote
 from fulgurite.board.metrics import to_number
 from fulgurite.board.roots import Roots, make_run_id
 from fulgurite.files.json import read_json
-from fulgurite.logger.metrics_file import read_rows
 from fulgurite.run.listing import MARKS
 
 BUSY_MS = 200

@@ -32,27 +32,32 @@ class RunWatcher:
     """What a page that shows a run has to be sent. Without `after` it begins with the whole curves."""
 
     def __init__(self, catalogue: RunCatalogue, run_id: str, after: str = "", points: int = 800) -> None:
-        self._catalogue, self._id, self._points = catalogue, run_id, points
-        self._mark = after
+        self._catalogue, self._id, self._points, self._mark = catalogue, run_id, points, after
+        self._folder: Path | None = None
         self._files: tuple[Any, ...] = ()
         self._tested = 0.0
         self._shown: dict[str, Any] = {}
         self._found: list[dict[str, Any]] | None = None
         self._samples: list[dict[str, Any]] | None = None
 
+    def find(self) -> None:
+        """Finds the run. Raises HttpError if there is none."""
+        self._folder = self._catalogue.find_run(self._id).folder
+
     def poll(self) -> list[Event]:
         """Returns the events since the last call. Raises HttpError if the run is gone."""
-        run = self._catalogue.find_run(self._id) if not self._files else None
-        folder = run.folder if run is not None else self._folder
-        self._folder: Path = folder
+        if self._folder is None:
+            self.find()
+        assert self._folder is not None
+        folder = self._folder
         files, now = _sign_files(folder, FILES), time.monotonic()
         if files == self._files and now - self._tested < LOCK_EVERY:
             return []
         changed = [name for name, old, new in zip(FILES, self._files or [()] * len(FILES), files, strict=True)
                    if old != new]
         self._files, self._tested = files, now
-        run = run or self._catalogue.find_run(self._id)
-        events = self._read_rows(self._catalogue.get_reader(run)) if "metrics.jsonl" in changed else []
+        run = self._catalogue.find_run(self._id)
+        events = self._read_rows(folder, self._catalogue.get_reader(run)) if "metrics.jsonl" in changed else []
         events += self._read_findings(folder) if {*FOUND} & {*changed} else []
         events += self._read_samples(folder) if "samples.jsonl" in changed else []
         return [*self._read_status(run), *events]
@@ -66,11 +71,11 @@ class RunWatcher:
         self._shown = shown
         return [("status", shown)]
 
-    def _read_rows(self, reader: MetricsReader) -> list[Event]:
+    def _read_rows(self, folder: Path, reader: MetricsReader) -> list[Event]:
         reader.refresh()
         found = reader.read_after(self._mark) if self._mark else None
         if found is None:
-            steps = [row["step"] for row in self._found or read_findings(self._folder)]
+            steps = [row["step"] for row in self._found or read_findings(folder)]
             answer = reader.describe(self._points, steps)
             self._mark = answer["after"]
             return [("reset", answer, self._mark)]

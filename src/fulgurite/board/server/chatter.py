@@ -1,4 +1,4 @@
-"""Talks to the process that answers as a run: it is started with the first question, and one run at a time is loaded."""
+"""Talks to the process that answers as a run. It is started with the first question, and has one run loaded."""
 
 from __future__ import annotations
 
@@ -97,14 +97,13 @@ async def _read_answer(process: asyncio.subprocess.Process, number: int) -> Asyn
             return
         if line.get("id") != number:
             continue  # of an answer that was cancelled
-        if "text" in line:
-            yield "token", {"text": line["text"]}
-        elif "error" in line:
+        if "error" in line:
             yield "error", {"error": line["error"]}
             return
-        else:
-            yield "done", {"stopped": line.get("stopped"), "note": line.get("note", "")}
+        if "done" in line:
+            yield "done", {name: line.get(name) for name in ("stopped", "note", "text")}
             return
+        yield "token", {"text": line["text"]}
 
 
 async def _read_line(process: asyncio.subprocess.Process) -> dict[str, Any] | None:

@@ -20,8 +20,9 @@ from fulgurite.errors import FulguriteError
 
 PING = 15.0
 """Seconds without an event after which a comment is sent, which tells a proxy and the browser that all is well."""
-Event = tuple[str, Any]
-"""The name of an event and its data, which is sent as JSON."""
+Event = tuple[str, Any] | tuple[str, Any, str]
+"""The name of an event, its data, which is sent as JSON, and an id, which a browser that comes back sends as the header
+Last-Event-ID."""
 
 
 def stream(events: AsyncGenerator[Event] | Iterator[Event], ping: float = PING) -> Response:
@@ -76,8 +77,8 @@ class EventStream(Response):
         events = self._events if isinstance(self._events, AsyncGenerator) else iterate_in_threadpool(self._events)
         try:
             await write(": open\n\n")
-            async for name, data in events:
-                await write(format_event(name, data))
+            async for event in events:
+                await write(format_event(*event))
         except FulguriteError as error:
             await write(format_event("error", {"error": str(error)}))
         except Exception as error:
@@ -101,6 +102,6 @@ async def _wait_for_end(receive: Receive) -> None:
         pass
 
 
-def format_event(name: str, data: Any) -> str:
+def format_event(name: str, data: Any, mark: str = "") -> str:
     """Returns an event as text; JSON has no line breaks, so its data is one line."""
-    return f"event: {name}\ndata: {dump_json(data)}\n\n"
+    return f"event: {name}\n" + (f"id: {mark}\n" if mark else "") + f"data: {dump_json(data)}\n\n"

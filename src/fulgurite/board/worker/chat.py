@@ -1,8 +1,9 @@
 """Answers as a trained run: `python -m fulgurite.board.worker.chat RUN`, JSON lines in and out.
 
 In:  {"id": 1, "messages": [{"role": "user", "content": "..."}], "max_new_tokens": 512, "lang": "en"}, {"cancel": 1}
-Out: {"ready": true}, {"id": 1, "text": "..."}, {"id": 1, "done": true, "stopped": true, "note": ""},
-{"id": 1, "error": "..."}; {"error": "..."} before the end if the run cannot be loaded.
+Out: {"ready": true}, {"id": 1, "text": "..."}, {"id": 1, "done": true, "stopped": true, "note": "", "text": "..."},
+{"id": 1, "error": "..."}; {"error": "..."} before the end if the run cannot be loaded. The text at the end is the whole
+answer as the model wrote it; in the pieces before, control characters are replaced.
 
 The answers are greedy, as with `fulgurite chat temperature=0`.
 """
@@ -36,7 +37,9 @@ class Cancelled(Exception):
 class PieceWriter:
     """What a stream of generated text writes to: each piece becomes a line for the server."""
 
-    def __init__(self, write: Callable[[dict[str, Any]], None], question: int, is_cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self, write: Callable[[dict[str, Any]], None], question: int, is_cancelled: Callable[[], bool]
+    ) -> None:
         self._write, self._question, self._is_cancelled = write, question, is_cancelled
 
     def write(self, piece: str) -> None:
@@ -64,7 +67,7 @@ class ChatWorker:
             try:
                 self._write({"id": question, "done": True} | self._generate(question, asked))
             except Cancelled:
-                self._write({"id": question, "done": True, "stopped": False, "note": ""})
+                self._write({"id": question, "done": True, "stopped": False, "note": "", "text": ""})
             except Exception as error:
                 self._write({"id": question, "error": describe_fault(error)})
 
@@ -76,7 +79,7 @@ class ChatWorker:
         system, turns, last = self._read_messages(asked["messages"])
         fits, note = make_room(partner, turns, lambda: [*system, *turns, last])
         if not fits:
-            return {"stopped": True, "note": str(note)}
+            return {"stopped": True, "note": str(note), "text": ""}
         out: Any = PieceWriter(self._write, question, lambda: question in self.cancelled)
         done = generate(
             partner.model, partner.tokenizer, partner.template, [*system, *turns, last], max_new_tokens=most,
@@ -84,7 +87,7 @@ class ChatWorker:
         )
         if not done.stopped and not note:
             note = self._describe_cut(done.tokens, most)
-        return {"stopped": done.stopped, "note": str(note)}
+        return {"stopped": done.stopped, "note": str(note), "text": done.text}
 
     def _describe_cut(self, tokens: int, most: int) -> UserMessage:
         if tokens >= most:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import sys
@@ -30,9 +29,11 @@ def load_study(path: Path) -> Any:
 def main(words: list[str]) -> int:
     """Prints the shares as JSON; nothing if they cannot be computed in time."""
     path, seconds = Path(words[0]), float(words[1])
-    with contextlib.suppress(AttributeError):
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends the process
-    print(json.dumps(compute_importance(load_study(path))))
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends the process
+    try:
+        print(json.dumps(compute_importance(load_study(path))))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return 0
 
 
