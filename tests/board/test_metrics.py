@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.board.metrics import BLOCK, MOST_AT_ONCE, Curve, MetricsReader, parse_rows, thin, to_json_row
+from fulgurite.board.metrics import BLOCK, MOST_AT_ONCE, MetricCurve, MetricsReader, parse_rows, thin, to_json_row
 from fulgurite.logger.metrics_file import MetricsFile
 from fulgurite.logger.smoothing import RunningMean
 
@@ -161,7 +161,7 @@ def test_blocks_are_joined_without_losing_a_line(tmp_path: Path) -> None:
 def test_few_points_keep_the_spike_the_ends_and_the_step_of_a_finding() -> None:
     values = [2.0 + 0.001 * (n % 7) for n in range(100_000)]
     values[61_803], values[31_415] = 9.0, -1.0
-    curve = Curve()
+    curve = MetricCurve()
     curve.extend(range(1, 100_001), values)
     found = thin(curve, 800, [27_183])
     assert len(found) <= 800
@@ -173,7 +173,7 @@ def test_few_points_keep_the_spike_the_ends_and_the_step_of_a_finding() -> None:
 
 
 def test_a_gap_stays_when_points_are_left_out() -> None:
-    curve = Curve()
+    curve = MetricCurve()
     curve.extend(range(10_000), [math.nan if 5_000 <= n < 5_400 else 1.0 for n in range(10_000)])
     found = thin(curve, 100)
     assert [step for step, y in found if y is None]
@@ -181,7 +181,7 @@ def test_a_gap_stays_when_points_are_left_out() -> None:
 
 
 def test_all_values_missing_are_drawn_as_nothing() -> None:
-    curve = Curve()
+    curve = MetricCurve()
     curve.extend(range(1000), [math.nan] * 1000)
     assert {y for _, y in thin(curve, 20)} == {None}
 

@@ -46,7 +46,7 @@ MOST_AT_ONCE = 1 << 20
 
 
 @dataclass(slots=True)
-class Curve:
+class MetricCurve:
     """The steps and the values of one number; NaN is a value that is no finite number."""
 
     steps: array[int] = field(default_factory=lambda: array("q"))
@@ -71,7 +71,7 @@ class MetricsReader:
         self._forget()
 
     def _forget(self) -> None:
-        self.curves: dict[str, Curve] = {}
+        self.curves: dict[str, MetricCurve] = {}
         self.rows, self.bad, self.offset, self.step = 0, 0, 0, 0
         self.last: dict[str, Any] = {}
         self._tail, self._seen = b"", (0, 0, 0)
@@ -137,7 +137,7 @@ class MetricsReader:
                     continue
                 values = _read_column([row[name] for row in same])
                 if values is not None:
-                    self.curves.setdefault(name, Curve()).extend(steps, values)
+                    self.curves.setdefault(name, MetricCurve()).extend(steps, values)
         self.step = max(self.step, max(row["step"] for row in rows))
         self.last = rows[-1]
         self._smooth(before)
@@ -146,10 +146,10 @@ class MetricsReader:
         """Adds what is computed of other curves: the smoothed loss, and the share of clipped steps."""
         if (loss := self.curves.get(LOSS)) is not None:
             new = [(s, x) for s, x in zip(loss.steps[before:], loss.values[before:], strict=True) if math.isfinite(x)]
-            smoothed = self.curves.setdefault(SMOOTHED, Curve())
+            smoothed = self.curves.setdefault(SMOOTHED, MetricCurve())
             smoothed.extend([s for s, _ in new], self._mean.extend([x for _, x in new]))
         if (clipped := self.curves.get(CLIPPED)) is not None:
-            share = self.curves.setdefault(CLIPPED_SHARE, Curve())
+            share = self.curves.setdefault(CLIPPED_SHARE, MetricCurve())
             done = len(share.steps)
             start = max(0, done - RECENT + 1)
             sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(np.array(clipped.values[start:])))])
@@ -201,7 +201,7 @@ class MetricsReader:
             return {"rows": shown, "offset": self.offset, "after": self.mark}
 
     def _add_smoothed(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        curve = self.curves.get(SMOOTHED, Curve())
+        curve = self.curves.get(SMOOTHED, MetricCurve())
         with_loss = [row for row in rows if row.get(LOSS) is not None]
         newest = curve.values[len(curve.values) - len(with_loss):]
         for row, value in zip(with_loss, newest, strict=False):
@@ -266,7 +266,7 @@ def to_json_row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def thin(curve: Curve, points: int, keep: Sequence[int] = ()) -> list[list[float | None]]:
+def thin(curve: MetricCurve, points: int, keep: Sequence[int] = ()) -> list[list[float | None]]:
     """Returns few points of a curve that look like all of them: of each stretch the lowest and the highest value, the
     first and the last point, those of the steps in `keep`, and the first that is no number."""
     steps, values = np.array(curve.steps), np.array(curve.values)
