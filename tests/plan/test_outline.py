@@ -13,7 +13,8 @@ from tests.model.folders import load_model
 from fulgurite.config.compose import compose
 from fulgurite.model.config import Tiny
 from fulgurite.plan import outline
-from fulgurite.plan.outline import read_outline
+from fulgurite.plan.outline import read_outline, resize_adapter
+from fulgurite.plan.recall import has_free_rank
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as build_policy
 
@@ -129,3 +130,17 @@ def test_only_the_newest_outlines_are_kept(tmp_path: Path, monkeypatch: pytest.M
     assert len(kept) == 2
     read("method.rank=3")
     assert {path.name for path in folder.glob("*.json")} == kept
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "dora", "rslora", "lora method.targets=[q_proj]"])
+def test_resized_adapter_is_the_outline_of_its_rank(method: str) -> None:
+    small, large = (compose(["model=tiny", *f"method={method}".split(), f"method.rank={rank}"]).run for rank in (4, 24))
+    dtypes = build_policy(small.precision, "cpu")
+    assert has_free_rank(small.method)
+    assert resize_adapter(read_outline(small, dtypes).facts, large.method) == read_outline(large, dtypes).facts
+    assert resize_adapter(read_outline(large, dtypes).facts, large.method) == read_outline(large, dtypes).facts
+    for words in ("method=vera method.rank=8", "method.rank_pattern={q_proj:2} method.rank=8", "method.init=pissa"):
+        run = compose(["model=tiny", *words.split()]).run
+        assert not has_free_rank(run.method)
+        facts = read_outline(run, dtypes).facts
+        assert resize_adapter(facts, run.method) == facts

@@ -52,7 +52,9 @@ def test_model_template_and_rows_have_keys_of_their_own() -> None:
 
     plain = keys()
     assert keys("optim.lr=1e-3") == plain
-    assert keys("method.rank=4")[0] != plain[0]
+    assert keys("method.rank=4", "method.alpha=1", "method.dropout=0.1") == plain  # the rank is changed afterwards
+    assert keys("method.targets=[q_proj]")[0] != plain[0]
+    assert keys("method.init=pissa", "method.rank=4")[0] != keys("method.init=pissa", "method.rank=8")[0]
     assert keys("data.template=chatml")[1] != plain[1]
     assert keys("seed=3")[2] != plain[2]
 

@@ -12,8 +12,10 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import math
 import os
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from fulgurite.data.cache import find_cache_root
 from fulgurite.files.atomic import write_file
 from fulgurite.model.tokenizer_check import mend_padding
 from fulgurite.plan.context import ModelFacts, Weights
+from fulgurite.plan.recall import has_free_rank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers")
 """Their versions are part of the key."""
+RANK_FIRST = re.compile(r"\.lora_(embedding_)?A\.|\.lora_embedding_A$")
+RANK_LAST = re.compile(r"\.lora_(embedding_)?B\.|\.lora_embedding_B$")
+"""The two matrices of LoRA by name; the rank is the first side of one and the last of the other."""
 PACKAGE = Path(__file__).resolve().parents[1]
 DECIDING = ("method", "model", "plan", "precision", "run", "stage")
 """The packages whose code decides about an outline: an edit there makes it anew."""
@@ -71,6 +77,37 @@ def read_outline(run: RunConfig, dtypes: Dtypes) -> Outline:
             write_file(path, json.dumps({"length": loaded.length, "facts": asdict(facts)}))
             _drop_oldest(path.parent)
     return Outline(loaded.tokenizer, loaded.length, facts)
+
+
+def resize_adapter(facts: ModelFacts, method: Method) -> ModelFacts:
+    """Returns a copy of the numbers for the rank of a method; those of an outline may be of another rank.
+
+    Building a model with its adapter takes seconds, and the rank decides one side of each matrix alone.
+    """
+    rank = int(getattr(method, "rank", None) or 0)
+    sides = [t.shape[side] for t in facts.tensors if (side := _find_rank_side(t)) is not None]
+    if not has_free_rank(method) or all(side == rank for side in sides):
+        return replace(facts)
+    tensors = [_resize(tensor, rank) for tensor in facts.tensors]
+    return replace(
+        facts, tensors=tensors, parameters=sum(math.prod(t.shape) for t in tensors),
+        trained=sum(math.prod(t.shape) for t in tensors if t.trained),
+    )
+
+
+def _find_rank_side(tensor: Weights) -> int | None:
+    """Returns which side of a matrix of LoRA is the rank; None for another tensor."""
+    if tensor.kind != "adapter" or len(tensor.shape) != 2:
+        return None
+    return 0 if RANK_FIRST.search(tensor.name) else 1 if RANK_LAST.search(tensor.name) else None
+
+
+def _resize(tensor: Weights, rank: int) -> Weights:
+    side = _find_rank_side(tensor)
+    if side is None:
+        return tensor
+    shape = (rank, tensor.shape[1]) if side == 0 else (tensor.shape[0], rank)
+    return replace(tensor, shape=shape, bytes=tensor.bytes // tensor.shape[side] * rank)
 
 
 def _find_entry(model: Model, method: Method, stage: Stage, dtypes: Dtypes) -> Path | None:

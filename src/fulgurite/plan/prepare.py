@@ -34,7 +34,7 @@ from fulgurite.plan.data_stats import count_data
 from fulgurite.plan.hardware import detect_machine
 from fulgurite.plan.memory import estimate
 from fulgurite.plan.micro_batch import fit_memory
-from fulgurite.plan.outline import read_outline
+from fulgurite.plan.outline import read_outline, resize_adapter
 from fulgurite.plan.preflight import refuse_unmeasured
 from fulgurite.plan.recall import Recall, key_outline, key_rows, key_template, key_tokens, make_anew
 from fulgurite.precision.config import Precision
@@ -78,8 +78,8 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes, recall: Reca
     is_kept = recall is not make_anew  # the keys take time too
     outlined = key_outline(run, dtypes) if is_kept else ()
     outline = recall("outline", outlined, lambda: read_outline(run, dtypes))
-    templated = (outlined, key_template(run)) if is_kept else ()
-    model = replace(outline.facts)
+    templated = key_template(run) if is_kept else ()
+    model = resize_adapter(outline.facts, run.method)
     template, model.template_differs, model.free_padding = recall(
         "template", templated, lambda: read_template(run, outline.tokenizer)
     )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 OF_SOURCE = ("path", "val_path", "format", "columns", "roles", "weights", "max_drop", "special_tokens")
 """Parameters of data that a source depends on."""
+UNSHAPED = {"alpha", "dropout", "loraplus_lr_ratio", "alpha_pattern"}
+"""Parameters of methods on which no shape depends."""
 MOST_FILES = 5000
 
 
@@ -73,17 +75,32 @@ def key_source(run: RunConfig) -> Hashable:
 
 
 def key_outline(run: RunConfig, dtypes: Dtypes) -> Hashable:
-    """Returns what the outline of a run's model depends on."""
-    stage = run.stage
-    parts = [to_plain(run.model), to_plain(run.method), stage.gives_rewards, stage.value_head,
-             getattr(stage, "router_aux_loss_coef", None), list(map(str, asdict(dtypes).values()))]
-    folders = [run.model.folder(), getattr(run.method, "adapter_path", None)]
-    return _dump(parts), tuple(_describe_folder(Path(folder).expanduser()) for folder in folders if folder)
+    """Returns what the outline of a run's model depends on, but for the rank if `resize_adapter` can change it."""
+    stage, method = run.stage, to_plain(run.method)
+    left_out = UNSHAPED | ({"rank"} if has_free_rank(run.method) else set())
+    parts = [{name: value for name, value in method.items() if name not in left_out}, stage.gives_rewards,
+             stage.value_head, getattr(stage, "router_aux_loss_coef", None), list(map(str, asdict(dtypes).values()))]
+    adapter = getattr(run.method, "adapter_path", None)
+    return _key_model(run), _dump(parts), _describe_folder(Path(adapter).expanduser()) if adapter else ()
 
 
 def key_template(run: RunConfig) -> Hashable:
-    """Returns what a chat template depends on beside the outline."""
-    return run.data.template, _dump(run.data.arguments()), str(run.data.special_tokens), run.stage.gives_rewards
+    """Returns what a chat template depends on: the tokenizer of the model, and the template's own parameters."""
+    own = run.data.template, _dump(run.data.arguments()), str(run.data.special_tokens)
+    return _key_model(run), own, run.stage.gives_rewards
+
+
+def _key_model(run: RunConfig) -> Hashable:
+    folder = run.model.folder()
+    return _dump(run.model), _describe_folder(folder.expanduser()) if folder is not None else ()
+
+
+def has_free_rank(method: Any) -> bool:
+    """Returns whether the adapter of a method has one rank, which decides the shapes of its matrices alone."""
+    return (
+        getattr(method, "rank", None) is not None and hasattr(method, "rank_pattern") and not method.rank_pattern
+        and not method.adapter_path and str(method.init) in ("default", "gaussian")
+    )
 
 
 def key_tokens(source: Source, run: RunConfig) -> Hashable:

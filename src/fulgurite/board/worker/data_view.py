@@ -147,7 +147,7 @@ def show_examples(run: RunConfig, source: Source, head: Head, keep: Keeper) -> d
     dtypes = settle_precision(run.precision, run.trainer)
     outlined = key_outline(run, dtypes)
     outline = keep("outline", outlined, lambda: read_outline(run, dtypes))
-    template, _, _ = keep("template", (outlined, key_template(run)), lambda: read_template(run, outline.tokenizer))
+    template, _, _ = keep("template", key_template(run), lambda: read_template(run, outline.tokenizer))
     lengths: list[int] = []
     shown: list[Shown] = []
     end = time.monotonic() + SECONDS_TOKENIZING
