@@ -61,7 +61,8 @@ class LaunchRecord:
     @property
     def command(self) -> str:
         """The command line, without the folder that the board has chosen."""
-        words = self.words if self.kind != "train" else [w for w in self.words if not w.startswith("run_dir=")]
+        chosen = ("run_dir=",) if self.kind in ("train", "sweep") else ()
+        words = [word for word in self.words if not word.startswith(chosen)]
         return shlex.join(["fulgurite", *words])
 
 

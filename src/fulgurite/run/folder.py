@@ -27,8 +27,12 @@ def choose_run_folder(name: str | None, run_dir: str | None, resumed: str | None
 def claim_run_folder(root: Path, name: str | None) -> Path:
     """Makes a new folder `<root>/<date>/<time>_<name>`. Raises RequestError."""
     now = datetime.datetime.now()
+    return claim_folder(root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{name}")
+
+
+def claim_folder(first: Path) -> Path:
+    """Makes a new folder of this name, or of the name and a number if it exists. Raises RequestError."""
     # mkdir without exist_ok claims a name: two runs that start in the same second get different folders
-    first = root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{name}"
     for n in range(1, 1000):
         folder = first if n == 1 else first.with_name(f"{first.name}-{n}")
         try:

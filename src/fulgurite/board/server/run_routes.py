@@ -18,6 +18,7 @@ from fulgurite.board.server.events import Event, stream
 from fulgurite.board.server.json_http import answer, read_json
 from fulgurite.board.server.run_actions import export_run, resume_run, stop_run
 from fulgurite.board.server.run_services import RunServices
+from fulgurite.board.server.run_start import start_run
 from fulgurite.board.server.state import Board
 from fulgurite.board.watchers import ListWatcher, RunWatcher
 from fulgurite.errors import ConfigError
@@ -39,7 +40,7 @@ def _list_reading_routes(services: RunServices) -> list[Route]:
     def show_run(request: Request) -> Response:
         run = services.catalogue.find_run(request.path_params["id"])
         shown = describe_run(run, services.board.roots) | describe_details(run, services.board.roots)
-        return answer(shown | {"output": services.find_output(run)})
+        return answer(shown | {"output": services.find_output(run)} | services.open_draft(run))
 
     def show_metrics(request: Request) -> Response:
         run = services.catalogue.find_run(request.path_params["id"])
@@ -65,6 +66,10 @@ def _list_reading_routes(services: RunServices) -> list[Route]:
 
 
 def _list_acting_routes(services: RunServices) -> list[Route]:
+    async def start(request: Request) -> Response:
+        body = await read_json(request)
+        return answer(await run_in_threadpool(start_run, services, body), 202)
+
     def act(action: Callable[[RunServices, str, dict[str, Any]], Any]) -> Callable[[Request], Any]:
         async def handle(request: Request) -> Response:
             body = await read_json(request)
@@ -85,7 +90,7 @@ def _list_acting_routes(services: RunServices) -> list[Route]:
 
     actions = {"stop": stop_run, "resume": resume_run, "export": export_run}
     return [
-        Route("/api/runs/{id}/chat", chat, methods=["POST"]),
+        Route("/api/runs", start, methods=["POST"]), Route("/api/runs/{id}/chat", chat, methods=["POST"]),
         Route("/api/launches/{id}/stop", act(stop_launch), methods=["POST"]),
         *(Route(f"/api/runs/{{id}}/{name}", act(action), methods=["POST"]) for name, action in actions.items()),
     ]

@@ -8,11 +8,13 @@ from typing import Any
 from fulgurite.board.findings import read_findings
 from fulgurite.board.http_error import HttpError
 from fulgurite.board.launches import Launches, LaunchRecord
+from fulgurite.board.open_draft import open_run
 from fulgurite.board.run_view import describe_run
 from fulgurite.board.runs import KnownRun, RunCatalogue, describe_differences
 from fulgurite.board.server.chatter import Chatter
 from fulgurite.board.server.state import Board
 from fulgurite.board.sweeps import SweepShelf
+from fulgurite.errors import FulguriteError
 from fulgurite.language.message import message
 
 MOST_LAUNCHES = 20
@@ -94,6 +96,13 @@ class RunServices:
         reader = self.catalogue.get_reader(run)
         reader.refresh()
         return reader.describe(points, [finding["step"] for finding in read_findings(run.folder)])
+
+    def open_draft(self, run: KnownRun) -> dict[str, Any]:
+        """Returns the draft with which the run can be started again, and what is not in it."""
+        try:
+            return open_run(run.folder, self.board.allow_code).to_json()
+        except FulguriteError as error:
+            return {"draft": None, "notes": [str(error)]}
 
     def find_output(self, run: KnownRun) -> str:
         """Returns the last lines that the newest launch in a run's folder has printed; empty if it was started
