@@ -18,7 +18,7 @@ const MARKER_LANE = 22;
 const MARKER_DISTANCE = 26;
 
 // series: [{id, label, tone: 1 to 8, points: [[step, value], ...], faint, noisy, dots, format}], markers: [{step,
-// severity, text}]. A faint series is the raw one behind a smoothed one. `unit` is the id of the text that names a step.
+// severity, text}]. A faint series is the raw one behind a smoothed one. `unit` is the id of the text of a step.
 export function LineChart({t, title, series, markers = [], height = 240, canLog = false, unit = "run.chart.step"}) {
   const [frame, width] = useWidth();
   const [log, setLog] = useState(false);
@@ -34,7 +34,8 @@ export function LineChart({t, title, series, markers = [], height = 240, canLog 
   return html`<figure class="chart">
     <figcaption class="chart-head">
       <span class="chart-title">${title}</span>
-      ${drawn.length === 1 && html`<${OneValue} t=${t} series=${drawn[0]} step=${step} unit=${unit} />`}
+      ${drawn.length === 1 && html`<${OneValue} t=${t} series=${drawn[0]} step=${step} unit=${unit}
+        reading=${index !== null} />`}
       ${canLog && html`<label class="chart-log">
         <input type="checkbox" checked=${log} onChange=${(event) => setLog(event.currentTarget.checked)} />
         ${t("run.chart.log")}

@@ -78,8 +78,10 @@ export function Legend({t, series, step, unit, reading}) {
 }
 
 // A single line needs no legend: the title names it.
-export function OneValue({t, series, step, unit}) {
-  return html`<span class="chart-one"><b>${showValue(series, step)}</b> ${t(unit, {step: formatStep(step)})}</span>`;
+export function OneValue({t, series, step, unit, reading}) {
+  return html`<span class="chart-one">
+    ${reading && t(unit, {step: formatStep(step)})}<b>${showValue(series, step)}</b>
+  </span>`;
 }
 
 // The legend in one sentence, for a screen reader.

@@ -14,14 +14,13 @@ export function Progress({t, run}) {
 
 export function Numbers({t, run, curves}) {
   const {series} = curves;
-  const step = [run.steps, run.total_steps].filter((count) => typeof count === "number").map(formatStep).join(" / ");
   const loss = readLast(series.smoothed) ?? readLast(series["train/loss"]) ?? run.loss;
   const {best_val_loss: lowest} = run;
   const best = typeof lowest === "number" ? t("run.number.best", {value: formatMetric(lowest)}) : "";
   const speed = readLast(series["train/tokens_per_second"]) ?? run.tokens_per_second;
   const share = series.clipped_share ?? series["train/clipped"];
   return html`<dl class="run-numbers">
-    <${Figure} label=${t("run.number.step")} value=${step} note=${describePart(run)} />
+    <${Figure} label=${t("run.number.step")} value=${formatStep(run.steps)} note=${describePart(run)} />
     <${Figure} label=${t("run.number.loss")} value=${formatMetric(loss)} />
     <${Figure} label=${t("run.number.validation")} value=${formatMetric(readLast(series["val/loss"]) ?? run.val_loss)}
       note=${best} />
@@ -39,7 +38,7 @@ function Figure({label, value, note}) {
 }
 
 function describePart({steps, total_steps: total}) {
-  return total ? formatPercent(Math.min(1, (steps ?? 0) / total)) : "";
+  return total ? `/ ${formatStep(total)} · ${formatPercent(Math.min(1, (steps ?? 0) / total))}` : "";
 }
 
 function round(value) {

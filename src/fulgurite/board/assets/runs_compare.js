@@ -49,6 +49,7 @@ function nameRuns(runs) {
 
 function Differences({t, runs, differences}) {
   const shown = useMemo(() => pickDifferent(runs, differences ?? {}), [runs, differences]);
+  const labels = useMemo(() => nameRuns(runs), [runs]);
   if (runs.length < 2 || !shown.length) return null;
   return html`<section class="panel stack" aria-label=${t("runs.differences")}>
     <h2>${t("runs.differences")}</h2>
@@ -57,7 +58,7 @@ function Differences({t, runs, differences}) {
         <thead><tr><th scope="col">${t("runs.head.run")}</th>
           ${shown.map((name) => html`<th key=${name} scope="col"><code>${name}</code></th>`)}</tr></thead>
         <tbody>${runs.map((run) => html`<tr key=${run.id}>
-          <th scope="row"><a href=${makeHash("run", run.id)}>${run.name}</a></th>
+          <th scope="row"><a href=${makeHash("run", run.id)}>${labels[run.id]}</a></th>
           ${shown.map((name) => html`<td key=${name}>${formatValue(differences[name][run.id])}</td>`)}
         </tr>`)}</tbody>
       </table>

@@ -118,6 +118,7 @@ TEXTS: dict[str, UserMessage] = {
     "title": message("This run"),
     "started": message("started {time}"),
     "findings.title": message("Findings"),
+    "findings.before": message("Before the first step: {count}"),
     "command": message("Command line of this run"),
     "to_runs": message("All runs"),
     "to_run": message("Show the run"),
