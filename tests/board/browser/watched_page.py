@@ -83,11 +83,11 @@ class WatchedPage:
         """Returns what makes the page scroll sideways; empty if it does not."""
         return str(self.page.evaluate(WIDEST))
 
-    def wait_until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 20.0, what: str = "") -> None:
         """Waits until something holds. (The policy for content forbids what `page.wait_for_function` does.)"""
         end = time.monotonic() + seconds
         while not holds():
-            assert time.monotonic() < end, "it did not happen"
+            assert time.monotonic() < end, f"it did not happen: {what} {self.page.url}"
             self.page.wait_for_timeout(20)
 
     def wait_for_script(self, script: str) -> None:
