@@ -32,7 +32,8 @@ def write_run(
     (folder / "status.json").write_text(json.dumps(status), encoding="utf-8")
     values = {"optim.lr": 1e-4, "method.rank": 8, **(knobs or {}), "name": name or folder.name}
     provenance = {
-        "choices": {"stage": "sft", "method": "lora", "model": "tiny"}, "overrides": ["stage=sft", "model=tiny"],
+        "choices": {"stage": "sft", "method": "lora", "model": "tiny"},
+        "overrides": ["stage=sft", "model=tiny", *(f"{path}={value}" for path, value in (knobs or {}).items())],
         "knobs": {path: {"value": value, "origin": "given"} for path, value in values.items()},
     }
     (folder / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")

@@ -14,7 +14,7 @@ const COMPARED = 8;
 
 export function RunsScreen({t, lang}) {
   const {list, error, round} = useRuns(lang);
-  const [chosen, setChosen] = useState(() => read("compared", sessionStorage) ?? []);
+  const [chosen, setChosen] = useState(() => read("compared", "sessionStorage") ?? []);
   const [words, setWords] = useState("");
   const runs = useMemo(() => filterRuns(list?.runs ?? [], words), [list, words]);
   if (!list) return error ? html`<${ErrorNotice} error=${error} />` : html`<${Spinner} />`;
@@ -23,7 +23,7 @@ export function RunsScreen({t, lang}) {
     setChosen((before) => {
       const known = before.filter((each) => each !== id && list.runs.some((run) => run.id === each));
       const next = isOn ? [...known, id].slice(-COMPARED) : known;
-      write("compared", next, sessionStorage);
+      write("compared", next, "sessionStorage");
       return next;
     });
   };

@@ -1,0 +1,113 @@
+"""The list of runs: differences, curves over each other, searches, configurations as a draft."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+from tests.board.browser.board_process import BoardProcess
+from tests.board.browser.conftest import OpenPage
+from tests.board.browser.run_folders import HOSTILE, write_run
+
+
+@pytest.fixture(scope="module")
+def fill_board() -> Callable[[BoardProcess], None]:
+    """Three runs that differ in two parameters, and a search of five trials."""
+    def fill(board: BoardProcess) -> None:
+        write_run(board.runs / "one", knobs={"optim.lr": 1e-4, "method.rank": 8}, started=1_796_000_000.0)
+        write_run(board.runs / "two", knobs={"optim.lr": 2e-4, "method.rank": 8}, started=1_796_000_100.0)
+        write_run(board.runs / "three", knobs={"optim.lr": 1e-4, "method.rank": 16}, name=HOSTILE)
+        write_search(board)
+    return fill
+
+
+def write_search(board: BoardProcess) -> None:
+    """Writes the study of a search with optuna itself."""
+    optuna = pytest.importorskip("optuna")
+    folder = board.runs / "search"
+    folder.mkdir()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(storage=f"sqlite:///{folder / 'study.db'}", study_name="search", direction="minimize")
+    for n, (lr, value) in enumerate([(1e-4, 1.6), (3e-4, 1.4), (1e-5, 2.1), (1e-3, 1.5), (5e-4, 1.45)]):
+        distributions = {
+            "optim.lr": optuna.distributions.FloatDistribution(1e-6, 1e-2, log=True),
+            "method.rank": optuna.distributions.CategoricalDistribution([8, 16]),
+        }
+        trial = optuna.trial.create_trial(
+            params={"optim.lr": lr, "method.rank": 8 if n % 2 else 16}, distributions=distributions, value=value
+        )
+        study.add_trial(trial)
+        write_run(folder / str(n), knobs={
+            "optim.lr": lr, "sweep.goal": "minimize", "sweep.metric": "val/loss",
+        }, started=1_795_000_000.0 + n)
+    sqlite3.connect(folder / "study.db").close()
+
+
+def test_list_shows_every_run_and_can_be_filtered(open_page: OpenPage) -> None:
+    watched = open_page("runs")
+    page = watched.page
+    rows = page.locator(".run-table tbody tr")
+    assert rows.count() == 8
+    page.get_by_label("Filter by name, folder, state or choice").fill("two")
+    watched.wait_for_script("document.querySelectorAll('.run-table tbody tr').length === 1")
+    assert "1 of 8 runs" in page.locator("main").inner_text()
+    watched.assert_clean()
+
+
+def test_chosen_runs_are_drawn_over_each_other(open_page: OpenPage) -> None:
+    watched = open_page("runs")
+    page = watched.page
+    page.get_by_label("Compare one").check()
+    page.get_by_label("Compare two").check()
+    watched.wait_for_script("document.querySelectorAll('.chart path[data-series]').length >= 2")
+    chart = page.locator("section", has=page.get_by_role("heading", name="Chosen runs compared"))
+    assert chart.locator("path[data-series]").count() == 2
+    chart.get_by_label("Curve").select_option("val/loss")
+    assert chart.locator("path[data-series]").count() == 2
+    table = page.get_by_role("region", name="Parameters in which they differ").last
+    assert "optim.lr" in table.inner_text()
+    assert "method.rank" not in table.inner_text()
+    assert "1e-4" in table.inner_text()
+    page.reload()
+    watched.wait_for_script("document.querySelectorAll('.run-table input:checked').length === 2")
+    watched.assert_clean()
+
+
+def test_search_shows_trials_the_best_and_importance(open_page: OpenPage) -> None:
+    watched = open_page("runs")
+    page = watched.page
+    search = page.locator(".sweep")
+    assert search.locator("tbody tr").count() == 5
+    best = search.locator("tr.is-best")
+    assert "1.400" in best.inner_text()
+    assert "best" in best.inner_text()
+    search.locator(".importance-row").first.wait_for(timeout=40_000)
+    assert "optim.lr" in search.locator(".importance").inner_text()
+    best.get_by_role("link").click()
+    page.locator(".run-head").wait_for()
+    watched.assert_clean()
+
+
+def test_configuration_of_a_run_becomes_the_draft(open_page: OpenPage) -> None:
+    watched = open_page("runs")
+    page = watched.page
+    page.get_by_role("button", name="Open the configuration of two").click()
+    page.wait_for_url("**/#/parameters")
+    draft = page.evaluate("JSON.parse(sessionStorage.getItem('fulgurite.draft'))")
+    assert float(draft["values"]["optim.lr"]) == 2e-4
+
+
+def test_names_stay_text(open_page: OpenPage) -> None:
+    watched = open_page("runs")
+    assert watched.page.locator(".run-table").get_by_role("link", name=HOSTILE).count() == 1
+    assert watched.page.evaluate("window.__hacked") is None
+    watched.assert_clean()
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_no_width_scrolls_sideways(open_page: OpenPage, width: int, lang: str) -> None:
+    watched = open_page("runs", width=width, lang=lang)
+    watched.page.locator(".run-table").wait_for()
+    watched.assert_clean()
