@@ -125,6 +125,7 @@ def test_validation_sees_each_row_once(processes: int, micro: int, rows: Any) ->
     made = rows()
     loaders = [build_val_loader(made, micro, processes, rank) for rank in range(processes)]
     batches = [list(loader) for loader in loaders]
+    assert len({len(rank) for rank in batches}) == 1  # a process without a batch would be left out of the evaluation
     assert sorted(n for rank in batches for b in rank for n in b["rows"]) == list(range(len(made)))
     for b in (b for rank in batches for b in rank):
         lengths = [int(made.lengths[n]) for n in b["rows"]]

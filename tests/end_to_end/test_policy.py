@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +248,37 @@ def test_every_method_answers_learns_resumes_and_is_exported(tmp_path: Path, sta
     for name, tensor in weights(whole).items():
         assert torch.equal(weights(part)[name], tensor), name
     assert export_main([f"run={whole}", f"out={tmp_path / 'out'}"]) == 0
+
+
+# -- several processes -------------------------------------------------------------------------------------------------
+
+SHARED = {
+    "grpo": [*GRPO, "stage.kl_coefficient=0.05", "stage.num_generations=3", "trainer.global_batch_size=5"],
+    "ppo": [*PPO, "trainer.global_batch_size=14", "stage.minibatches=2", "stage.epochs_per_rollout=2"],
+}
+"""Answers that neither two processes nor the micro-batches divide evenly."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["grpo", "ppo"])
+def test_two_processes_are_one(name: str, tmp_path: Path) -> None:
+    words = [
+        *SHARED[name], "method=full", "optim=sgd", "optim.lr=0.05", "precision=fp32", "trainer.max_steps=4",
+        "trainer.micro_batch_size=4", "stage.rollout_batch=4", "data.val_fraction=0.1", "trainer.eval_every=2",
+        "trainer.save_every=3", "data.max_samples=60",
+    ]
+    one, two = tiny(tmp_path / "one", *words), tmp_path / "two"
+    command = [
+        sys.executable, "-m", "fulgurite", "train", "model=tiny", "stage.prompts=[]", *words, f"run_dir={two}",
+        "trainer.devices=2", "plan.allow=[steps.too-few,rate.out-of-band]",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for mine, theirs in zip(rows(two), rows(one), strict=True):
+        timed = {key for key in theirs if "per_second" in key}
+        assert {k: v for k, v in mine.items() if k not in timed} == pytest.approx(
+            {k: v for k, v in theirs.items() if k not in timed}, rel=1e-5, abs=1e-6
+        )
+    assert len([row for row in rows(one) if "val/reward" in row]) == 2
+    for key, tensor in weights(one).items():
+        torch.testing.assert_close(weights(two)[key], tensor, rtol=1e-6, atol=1e-6)

@@ -28,6 +28,17 @@ def test_each_inner_epoch_sees_every_answer_once_in_steps_of_equal_micro_batches
     assert [cuts.step(r, 0, lengths) for r in range(4)] != [cuts.step(3, 0, lengths)] * 4 or minibatches == 1
 
 
+@pytest.mark.parametrize(("answers", "minibatches", "micro"), [(12, 1, 5), (12, 3, 4), (7, 2, 3), (5, 4, 1)])
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_micro_batches_of_one(answers: int, minibatches: int, micro: int, processes: int) -> None:
+    lengths = [(7 * n) % 5 for n in range(answers)]
+    alone, shared = (Cuts(answers, minibatches, 2, micro, 42, count) for count in (1, processes))
+    for phase in range(alone.steps):
+        cuts = shared.step(3, phase, lengths)
+        assert [len(cuts[rank::processes]) for rank in range(processes)] == [shared.micro_batches] * processes
+        assert list(filter(None, cuts)) == list(filter(None, alone.step(3, phase, lengths)))
+
+
 def test_a_buffer_survives_its_state() -> None:
     drawn = Drawn([[3, 4], [5]], [[-1.0, -2.0], [-3.0]], [True, False])
     buffer = Buffer.of(2, [7, 8], [[1, 2], [1, 2, 9]], drawn, torch.device("cpu"))

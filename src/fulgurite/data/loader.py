@@ -77,15 +77,17 @@ def _leave_signals(worker: int) -> None:
 def build_val_loader(
     rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing
 ) -> DataLoader[Any]:
-    """Builds the loader that reads every row once over all processes, rows of similar length together. Processes may
-    differ by one batch."""
+    """Builds the loader that reads every row once over all processes, rows of similar length together.
+
+    Every process has as many batches, since the means are computed together; the last one of some may be empty.
+    """
     # Sorted by length, so that a micro-batch has little padding.
     ordered = [int(n) for n in np.argsort(rows.lengths, kind="stable")]
-    mine = [ordered[i : i + micro_batch] for i in range(0, len(ordered), micro_batch)][rank::processes]
-    cuts = [Cut(numbers) for numbers in mine]
-    if ahead is not Ahead.nothing:
-        # Looking ahead is a collective operation: a process without rows takes part with an empty micro-batch.
-        cuts = cuts or [Cut([])]
+    batches = [ordered[i : i + micro_batch] for i in range(0, len(ordered), micro_batch)]
+    mine = batches[rank::processes]
+    # Lightning skips the evaluation of a process without a batch, and the others would wait for it.
+    cuts = [Cut(numbers) for numbers in mine] + [Cut([])] * (-(-len(batches) // processes) - len(mine))
+    if ahead is not Ahead.nothing and cuts:
         cuts[0].ahead, cuts[0].step = mine, ordered
     return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=cuts)
 

@@ -14,6 +14,7 @@ from fulgurite.method.config import Method
 from fulgurite.optim.config import Optim
 from fulgurite.precision.config import WIDTH, Precision
 from fulgurite.stage.config import Stage
+from fulgurite.stage.config.rollout import ROLLOUT_BATCH
 
 LENGTH = 1024
 """Tokens of the example that the memory is computed for."""
@@ -131,7 +132,7 @@ def count_peak_bytes(shape: ModelShape, run: Demand, rank: int) -> float:
     training = kept + HOLES * made + logits + head
     if not answers:
         return training
-    drawn = int(getattr(run.stage, "rollout_batch", 1))
+    drawn = int(getattr(run.stage, "rollout_batch", None) or ROLLOUT_BATCH)
     rollout = drawn * (LENGTH + answers) * 2 * shape.kv_width * c * shape.layers + drawn * shape.vocab * (c + 8)
     return max(training, float(rollout))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fulgurite.plan.context import Ints
     from fulgurite.precision.config import Precision
     from fulgurite.stage.config import Stage
+from fulgurite.stage.config.rollout import ROLLOUT_BATCH
 
 LIBRARIES = {"cpu": 540e6, "cuda": 0.0}
 """A CPU's process before it has weights: python, torch, transformers and lightning imported (446 MB, torch 2.13 and
@@ -62,7 +63,7 @@ def estimate(
     base = int(LIBRARIES.get(machine.device, 0.0))
     small, large = HOLES.get(machine.device, (0.1, 0.1))
     holes = small if tokens * model.hidden * WIDTH[model.compute_dtype] < PAGE else large
-    drawn = int(run.stage.rollout_batch) if answers else 0
+    drawn = int(run.stage.rollout_batch or ROLLOUT_BATCH) if answers else 0
     cache = drawn * (longest + answers) * 2 * compute_key_width(model) * WIDTH[model.compute_dtype] * model.layers
     beside_it = count_reference(run.stage, run.method, model) + count_engine(run.stage, model, cache)
     held = (

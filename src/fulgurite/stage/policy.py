@@ -9,12 +9,12 @@ two log-probabilities of one policy differ. Shapes: N answers of a rollout, B an
 
 from __future__ import annotations
 
+import math
 import statistics
 import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +35,8 @@ from fulgurite.stage.log_probs import TokenScorer
 from fulgurite.stage.reference import build_start_reference
 from fulgurite.stage.reward_functions import Answered, check_columns, compute_rewards, resolve, shorten_names
 from fulgurite.stage.rollout import Drawn, Rollouts, TransformersRollouts
-from fulgurite.stage.rollout_buffer import Buffer, Cuts
+from fulgurite.stage.rollout_buffer import Buffer, Cuts, RolloutOrder
+from fulgurite.stage.rollout_share import Share, generate_shared, share_rewards
 from fulgurite.stage.vllm_rollout import VllmRollouts
 
 VALIDATION = 2**31
@@ -44,6 +45,8 @@ EXACT = 1e-6
 """At the first step the ratio is 1 and the divergence 0 within this, in float32."""
 ROUNDED = 2e-2
 """The same in 16 bits, because a GPU may choose another kernel with gradients than without."""
+SEEN = ("entropy", "clipped_share", "moved")
+"""The means over the tokens of a step that are logged beside the loss."""
 DRAWN = {"fp32": 1e-3}
 DRAWN_ROUNDED = 0.15
 """Maximum mean difference between a token's log-probabilities in sampling and in training (bf16, bundled model:
@@ -73,26 +76,6 @@ class Objective(Protocol):
 
     def load(self, state: dict[str, Any]) -> None:
         """Restores what `get_state` returned."""
-
-
-class RolloutOrder(StepSampler):
-    """Every micro-batch of a step names all prompts of its rollout. Each epoch's last rollout is filled up from its
-    first prompts."""
-
-    def __init__(self, rows: int, prompts: int, cuts: Cuts, seed: int, shuffle: bool) -> None:
-        super().__init__(np.zeros(rows, dtype=np.int64), prompts, 1, 1, 0, seed, shuffle)
-        self.cuts, self.rollouts_per_epoch = cuts, self.steps_per_epoch
-        self.steps_per_epoch, self.micro_batches_per_step = self.rollouts_per_epoch * cuts.steps, cuts.micro_batches
-
-    def list_rows(self, step: int) -> Ints:
-        """Returns the prompts of the rollout of a step."""
-        epoch, position = divmod(step // self.cuts.steps, self.rollouts_per_epoch)
-        start = position * self.batch_size
-        return self.permutation(epoch).take(range(start, start + self.batch_size), mode="wrap")
-
-    def list_micro_batches(self, step: int) -> list[list[int]]:
-        """Returns the rollout's prompts, once for each micro-batch."""
-        return [[int(n) for n in self.list_rows(step)]] * self.micro_batches_per_step
 
 
 class PolicyStage(StageModule):
@@ -147,8 +130,7 @@ class PolicyStage(StageModule):
         if longest > room:
             raise ConfigError(
                 "stage.max_new_tokens={new} after a prompt of {longest} tokens is more than the {length} tokens that "
-                "the "
-                "model can read; lower it, or set data.max_length={room}.",
+                "the model can read; lower it, or set data.max_length={room}.",
                 new=self.stage.max_new_tokens, longest=longest, length=loaded.length, room=max(room, 8),
             )
         self.asked, self.asked_val = (
@@ -186,13 +168,13 @@ class PolicyStage(StageModule):
                 minibatches=self.stage.minibatches, answers=answers,
             )
         self.cuts = Cuts(answers, self.stage.minibatches, self.stage.epochs_per_rollout, t.micro_batch_size,
-            self.run.seed)
+            self.run.seed, processes)
         return RolloutOrder(len(lengths), t.global_batch_size, self.cuts, self.run.seed, self.run.data.shuffle)
 
     @property
     def validation_batch_size(self) -> int:
         """The number of prompts that are answered at a time."""
-        return self.stage.rollout_batch
+        return int(self.stage.rollout_batch or 1)
 
     def on_fit_start(self) -> None:
         """Moves the reference to the device of the policy."""
@@ -212,8 +194,11 @@ class PolicyStage(StageModule):
         """Generates and rewards answers, and computes the log-probabilities of policy and reference."""
         rows = [row for row in prompts for _ in range(self.stage.count_answers())]
         ids = [self.asked.ids(row) for row in rows]
-        drawn = self.rollouts.generate(ids, [self.run.seed, number])
-        total, each = self.score_answers(self.asked, rows, drawn)
+        share = Share(*self._place(), self.device, self.all_reduce)
+        size = self.validation_batch_size, self.stage.max_new_tokens
+        drawn = generate_shared(self.rollouts, ids, [self.run.seed, number], *size, share)
+        names = [reward.name for reward in self.rewards]
+        total, each = share_rewards(lambda: self.score_answers(self.asked, rows, drawn), names, len(rows), share)
         buffer = Buffer.of(number, rows, ids, drawn, self.device)
         rewards_N = torch.tensor(total, dtype=torch.float32, device=self.device)
         cut_N = ~torch.tensor(drawn.stopped, device=self.device)
@@ -252,12 +237,11 @@ class PolicyStage(StageModule):
 
     def _note(self, buffer: Buffer) -> None:
         """Computes `old`, `values` and `reference`, in the micro-batches of the first pass, so that its first step has
-        the same numbers."""
-        made = {"old": buffer.of_token["drawn"].clone(), "values": torch.zeros_like(buffer.of_token["drawn"])}
-        if self.reference is not None:
-            made["reference"] = torch.zeros_like(made["values"])
+        the same numbers. Each process computes the micro-batches that it will train on."""
+        names = ["old", "values", *(["reference"] if self.reference is not None else [])]
+        made = {name: torch.zeros_like(buffer.of_token["drawn"]) for name in names}
         for phase in range(self.cuts.minibatches):
-            for answers in filter(None, self.cuts.step(buffer.number, phase, buffer.lengths)):
+            for answers in filter(None, self._list_own(self.cuts.step(buffer.number, phase, buffer.lengths))):
                 batch = buffer.build_micro_batch(answers)
                 with self.inference_context():
                     old_BT, _, hidden_BTD = self.scorer.score(batch)
@@ -266,7 +250,16 @@ class PolicyStage(StageModule):
                         found["reference"] = self.reference(batch)
                 for name, values_BT in found.items():
                     made[name][batch["own"], : values_BT.shape[1]] = values_BT
-        buffer.of_token |= made
+        buffer.of_token |= {name: self.all_reduce(values_NT) for name, values_NT in made.items()}
+
+    def _place(self) -> tuple[int, int]:
+        """Returns the rank of this process and the number of processes; outside of a fit there is one."""
+        return (int(self.trainer.global_rank), int(self.trainer.world_size)) if self._trainer is not None else (0, 1)
+
+    def _list_own(self, cuts: list[list[int]]) -> list[list[int]]:
+        """Returns this process's micro-batches of a step."""
+        rank, processes = self._place()
+        return cuts[rank::processes]
 
     # -- learning -------------------------------------------------------------------------------------------------
 
@@ -275,7 +268,7 @@ class PolicyStage(StageModule):
         assert self.buffer is not None
         cuts = self.cuts.step(self.buffer.number, self.trainer.global_step % self.cuts.steps, self.buffer.lengths)
         whole = [n for cut in cuts for n in cut]
-        own = self.buffer.build_micro_batch(cuts[len(self._window)])
+        own = self.buffer.build_micro_batch(self._list_own(cuts)[len(self._window)])
         own["step_targets"] = self.objective.compute_divisor(self.buffer, whole)
         own["step_labels"] = int(self.buffer.mask_NT[whole].sum())
         return super().training_step(own, batch_idx)
@@ -288,7 +281,7 @@ class PolicyStage(StageModule):
             self._refuse_unequal_start(new_BT.detach(), batch, mask_BT)
         loss, clipped_BT = self.objective.compute_loss(batch, new_BT, self.values(hidden_BTD))
         moved = k3(batch["old"], new_BT.detach())  # of samples of the policy that drew them
-        for name, values in (("entropy", entropy_BT), ("clipped_share", clipped_BT.float()), ("moved", moved)):
+        for name, values in zip(SEEN, (entropy_BT, clipped_BT.float(), moved), strict=True):
             self._seen[name] = self._seen.get(name, 0.0) + float((values * mask_BT).sum())
         return loss
 
@@ -296,7 +289,9 @@ class PolicyStage(StageModule):
         assert self.buffer is not None
         tokens = max(self._window[0]["step_labels"], 1)
         super()._record(norm, clipped, rate, private)
-        self.step_record |= self.buffer.record | {f"train/{name}": total / tokens for name, total in self._seen.items()}
+        seen = torch.tensor([self._seen.get(name, 0.0) for name in SEEN], dtype=torch.float64, device=self.device)
+        totals = dict(zip(SEEN, self.all_reduce(seen).tolist(), strict=True))
+        self.step_record |= self.buffer.record | {f"train/{name}": total / tokens for name, total in totals.items()}
         self._seen = {}
 
     # -- what must hold -------------------------------------------------------------------------------------------
@@ -349,8 +344,7 @@ class PolicyStage(StageModule):
         if self._negative >= 5:
             raise TrainingFailed(
                 "Rollout {number}: the divergence from the start is {kl:.3g} nats and was below zero in five rollouts "
-                "in "
-                "a row, which is impossible for samples of the policy itself: sampling and scoring disagree, and a "
+                "in a row, which is impossible for samples of the policy itself: sampling and scoring disagree, and a "
                 "negative penalty rewards rare tokens. The last checkpoint is complete. Continue with precision=fp32, "
                 "and lower optim.lr.",
                 number=buffer.number + 1, kl=kl,
@@ -365,14 +359,19 @@ class PolicyStage(StageModule):
         """Generates one answer to each held-out prompt, with the same seed in every evaluation."""
         rows: list[int] = batch["rows"]
         if rows and self.asked_val is not None:
+            # the batches are dealt to the processes in turn, and their seeds are those of one process
+            rank, processes = self._place()
+            number = batch_idx * processes + rank
             drawn = self.rollouts.generate(
-                [self.asked_val.ids(row) for row in rows], [self.run.seed, VALIDATION, batch_idx]
+                [self.asked_val.ids(row) for row in rows], [self.run.seed, VALIDATION, number]
             )
             self._scores += self.score_answers(self.asked_val, rows, drawn)[0]
 
     def on_validation_epoch_end(self) -> None:
         """Logs val/reward; val/loss is its negative, so that the best checkpoint has the highest reward."""
-        mean = statistics.fmean(self._scores) if self._scores else 0.0
+        found = torch.tensor([math.fsum(self._scores), len(self._scores)], dtype=torch.float64, device=self.device)
+        total, count = self.all_reduce(found).tolist()
+        mean = total / max(count, 1)
         self._evaluated(-mean, {"val/reward": mean})
 
     # -- checkpoints ----------------------------------------------------------------------------------------------

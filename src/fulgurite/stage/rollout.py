@@ -32,8 +32,11 @@ class Drawn:
 class Rollouts(Protocol):
     """An engine that generates answers: transformers here, vLLM in vllm_rollout.py."""
 
-    def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int]) -> Drawn:
-        """Generates an answer to each prompt of token ids; the same for the same weights, prompts and seed."""
+    def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int], first: int = 0) -> Drawn:
+        """Generates an answer to each prompt of token ids; the same for the same weights, prompts and seed.
+
+        `first` is the position of the first prompt in its rollout, of which other processes may answer the rest.
+        """
 
     def close(self) -> None:
         """Frees what is kept between two rollouts."""
@@ -50,11 +53,11 @@ class TransformersRollouts:
         self._temperature, self._context = temperature, context
         self._config = sampling_config(self._stops, pad, max_new_tokens, temperature, 1.0)
 
-    def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int]) -> Drawn:
-        """Generates answers in portions; `seed` and the number of a portion make its seed."""
+    def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int], first: int = 0) -> Drawn:
+        """Generates answers in portions; `seed` and the position of a portion in the rollout make its seed."""
         drawn = Drawn()
         for start in range(0, len(prompts), self._batch):
-            number = np.random.SeedSequence([*seed, start]).generate_state(1, np.uint64)[0]
+            number = np.random.SeedSequence([*seed, first + start]).generate_state(1, np.uint64)[0]
             self._portion(prompts[start : start + self._batch], int(number) >> 1, drawn)
         return drawn
 

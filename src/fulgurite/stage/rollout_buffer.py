@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fulgurite.data.sampler import Ints, StepSampler
 from fulgurite.stage.rollout import Drawn
 
 IGNORE = -100
@@ -21,14 +22,15 @@ IGNORE = -100
 
 @dataclass(slots=True)
 class Cuts:
-    """Divides each rollout into `minibatches * epochs_per_rollout` optimizer steps of `micro_batches` micro-batches,
-    depending on the seed."""
+    """Divides each rollout into `minibatches * epochs_per_rollout` optimizer steps of `micro_batches` micro-batches in
+    each process, depending on the seed."""
 
     answers: int
     minibatches: int
     epochs_per_rollout: int
     micro_batch: int
     seed: int
+    processes: int = 1
 
     @property
     def steps(self) -> int:
@@ -37,18 +39,38 @@ class Cuts:
 
     @property
     def micro_batches(self) -> int:
-        """Micro-batches per optimizer step."""
+        """Micro-batches per optimizer step in each process."""
         most = math.ceil(self.answers / self.minibatches)
-        return math.ceil(most / self.micro_batch)
+        return math.ceil(most / (self.micro_batch * self.processes))
 
     def step(self, rollout: int, phase: int, lengths: Sequence[int]) -> list[list[int]]:
-        """Returns the micro-batches of a rollout's step `phase`, similar lengths together; empty ones first if there
-        are too few answers."""
+        """Returns the micro-batches of a rollout's step `phase` in all processes, similar lengths together; empty ones
+        first if there are too few answers. They belong to the processes in turn."""
         epoch, part = divmod(phase, self.minibatches)
         shuffled = np.random.default_rng([self.seed, rollout, epoch, 3]).permutation(self.answers)
         rows = sorted((int(n) for n in shuffled[part :: self.minibatches]), key=lambda n: (lengths[n], n))
         cuts = [rows[i : i + self.micro_batch] for i in range(0, len(rows), self.micro_batch)]
-        return [[] for _ in range(self.micro_batches - len(cuts))] + cuts
+        return [[] for _ in range(self.micro_batches * self.processes - len(cuts))] + cuts
+
+
+class RolloutOrder(StepSampler):
+    """Every micro-batch of a step names all prompts of its rollout, in every process. Each epoch's last rollout is
+    filled up from its first prompts."""
+
+    def __init__(self, rows: int, prompts: int, cuts: Cuts, seed: int, shuffle: bool) -> None:
+        super().__init__(np.zeros(rows, dtype=np.int64), prompts, 1, 1, 0, seed, shuffle)
+        self.cuts, self.rollouts_per_epoch = cuts, self.steps_per_epoch
+        self.steps_per_epoch, self.micro_batches_per_step = self.rollouts_per_epoch * cuts.steps, cuts.micro_batches
+
+    def list_rows(self, step: int) -> Ints:
+        """Returns the prompts of the rollout of a step."""
+        epoch, position = divmod(step // self.cuts.steps, self.rollouts_per_epoch)
+        start = position * self.batch_size
+        return self.permutation(epoch).take(range(start, start + self.batch_size), mode="wrap")
+
+    def list_micro_batches(self, step: int) -> list[list[int]]:
+        """Returns the rollout's prompts, once for each micro-batch."""
+        return [[int(n) for n in self.list_rows(step)]] * self.micro_batches_per_step
 
 
 @dataclass(slots=True)

@@ -52,7 +52,7 @@ class VllmRollouts:
         self._batch, self._longest, self._dtype = batch, longest, dtype
         self._engine: Any = None
 
-    def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int]) -> Drawn:
+    def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int], first: int = 0) -> Drawn:
         """Generates answers; `seed` and an answer's number make its seed. Raises ConfigError if vLLM cannot run the
         model.
         """
@@ -71,7 +71,7 @@ class VllmRollouts:
                     ignore_eos=True,
                     logprobs=0,
                     detokenize=False,
-                    seed=int(np.random.SeedSequence([*seed, n]).generate_state(1, np.uint64)[0]) >> 1,
+                    seed=int(np.random.SeedSequence([*seed, first + n]).generate_state(1, np.uint64)[0]) >> 1,
                 )
                 for n in range(len(prompts))
             ]

@@ -30,8 +30,6 @@ def test_rates_epochs_and_clips_are_derived_for_rollouts() -> None:
         ([], r"stage=grpo needs stage\.reward="), (["stage.reward=[a]"], "is no rule"),
         (["stage.reward=['count:a','count:a']"], "names a reward twice"),
         (["stage.reward=['count:a']", "stage.reward_weights=[1,2]"], "has 2 numbers and stage.reward has 1 rewards"),
-        (["stage.reward=['count:a']", "trainer.devices=2"],
-            "runs in one process, and this run has 2; use trainer.devices=1"),
         (["stage.reward=['count:a']", "method.dropout=0.1"], r"method\.dropout=0\.1 makes the two differ; set it to 0"),
         (["stage.reward=['count:a']", "optim=schedule_free"],
             r"optim=schedule_free with their average; use optim=adamw"),
@@ -58,6 +56,11 @@ def test_vllm_is_refused_without_its_library_or_plain_weights(monkeypatch: pytes
     )
     monkeypatch.setattr(c, "find_spec", lambda name: object())
     assert run.stage.find_refusal(run) is None
+    several = compose([*words, "trainer.devices=2"]).run
+    assert str(several.stage.find_refusal(several)) == (
+        "stage.engine=vllm generates in one process, and this run has 2; use trainer.devices=1, or "
+        "stage.engine=transformers."
+    )
     run = compose([*words, "method=qlora"]).run
     assert "method=qlora has 4 bits; use method=lora" in str(run.stage.find_refusal(run))
 

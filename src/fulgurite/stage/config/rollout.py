@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fulgurite.config.paths import resolve_function
-from fulgurite.config.schema import Derived, above, at_least, below, between, knob, option
+from fulgurite.config.schema import Derived, Empty, above, at_least, below, between, knob, option
 from fulgurite.data.reads import PROMPTS, Reads
 from fulgurite.language.message import UserMessage, message
 from fulgurite.stage.config.base import GenerativeStage
 
 if TYPE_CHECKING:
+    from fulgurite.config.facts import Facts
     from fulgurite.config.run import RunConfig
     from fulgurite.data.config import Data
     from fulgurite.method.config import Method
@@ -26,6 +27,20 @@ class Engine(StrEnum):
 
     transformers = "transformers"
     vllm = "vllm"
+
+
+ROLLOUT_BATCH = 64
+"""Answers that are generated at a time if nobody gives a number."""
+
+
+def _rollout_batch(run: RunConfig, facts: Facts) -> Derived:
+    stage: Any = run.stage
+    share = -(-(run.trainer.global_batch_size or 1) * stage.count_answers() // facts.processes)
+    if facts.processes > 1 and share < ROLLOUT_BATCH:
+        return Derived(share, message(
+            "each of {processes} devices generates its share of a rollout at once", processes=facts.processes
+        ))
+    return Derived(ROLLOUT_BATCH, message("enough to keep the device busy (measured on a CPU: 16 and more)"))
 
 
 @dataclass(slots=True)
@@ -115,11 +130,12 @@ class Policy(GenerativeStage):
         raise_when="If entropy falls and answers become alike: 0.28.", lower_when="If training is unstable: 0.2.",
         interacts={"stage.clip_low": "the other side"},
     )
-    rollout_batch: int = knob(
-        64, "Number of answers that are generated at a time.",
+    rollout_batch: int | None = knob(
+        None, "Number of answers that are generated at a time.",
         source="measured: on a CPU 16 and more at a time pay (bf16, KV cache)",
         bounds=at_least(1), usual=(16, 32, 64, 128),
-        advice="64; does not change results.",
+        advice="Leave it empty. The same value draws the same answers on any number of devices.",
+        empty=Empty("64; with several devices at most each one's share of a rollout", _rollout_batch, "steps"),
         raise_when="If the device is idle while it generates.", lower_when="If memory runs out while it generates.",
         memory="Keys and values of all of these answers.", time="A larger batch is faster until the device is full.",
     )
@@ -159,17 +175,10 @@ class Policy(GenerativeStage):
         return -(-batch_size * self.count_answers() // self.minibatches)
 
     def find_refusal(self, run: RunConfig) -> UserMessage | None:
-        """Refuses several processes, missing rewards, cut prompts, and dropout."""
-        alone = None
-        if run.world_size > 1:
-            alone = message(
-                "stage={stage} runs in one process, and this run has {processes}; use trainer.devices=1.",
-                stage=self.name, processes=run.world_size,
-            )
+        """Refuses missing rewards, an engine that cannot generate here, cut prompts, and dropout."""
         return (
             self._refuse_rewards()
-            or self._refuse_engine(run.method)
-            or alone
+            or self._refuse_engine(run.method, run.world_size)
             or self._refuse_model(run.method, run.optim, run.trainer)
             or self._refuse_data(run.data, run.trainer)
         )
@@ -198,7 +207,7 @@ class Policy(GenerativeStage):
             )
         return None
 
-    def _refuse_engine(self, method: Method) -> UserMessage | None:
+    def _refuse_engine(self, method: Method, processes: int) -> UserMessage | None:
         if self.engine is Engine.vllm and find_spec("vllm") is None:
             return message(
                 "stage.engine=vllm needs the library vllm, which is not installed: pip install vllm (on a CPU "
@@ -209,6 +218,12 @@ class Policy(GenerativeStage):
                 "stage.engine=vllm needs unquantised weights, and method={method} has 4 bits; use method=lora, or "
                 "stage.engine=transformers.",
                 method=method.name,
+            )
+        if self.engine is Engine.vllm and processes > 1:
+            return message(
+                "stage.engine=vllm generates in one process, and this run has {processes}; use trainer.devices=1, or "
+                "stage.engine=transformers.",
+                processes=processes,
             )
         return None
 
