@@ -68,16 +68,18 @@ def preview_data(draft: Draft, words: Sequence[str], is_allowed: IsAllowed, keep
     if not stages:
         raise failed
     # as long as no stage is chosen that can read them, the usual one for these records is taken
-    stage = run.stage.name if run.stage.name in stages else stages[0]
-    run = run if stage == run.stage.name else compose([*words, f"stage={stage}"]).run
-    source: Source = build(run.data, stage=stage, seed=run.seed)
+    asked = run.stage.name
+    taken = asked if asked in stages else stages[0]
+    run = run if taken == asked else compose([*words, f"stage={taken}"]).run
+    source: Source = build(run.data, stage=taken, seed=run.seed)
     refuse_outside(source.files, is_allowed, run.data.shipped[0] != "")
     head = read_head(source)
     refusal, changes = str(describe_refusal(head, run)), None
-    if "stage" in draft.choices and draft.choices["stage"] != stage:
-        refusal, changes = str(failed), {"choices": {"stage": stage}, "values": {}}
+    chosen = draft.choices.get("stage", taken)
+    if chosen != taken:
+        refusal, changes = str(failed), {"choices": {"stage": taken}, "values": {}}
     answer = {
-        "format": source.format, "stage": stage, "stages": stages, "files": [str(path) for path in source.files],
+        "format": source.format, "stage": taken, "stages": stages, "files": [str(path) for path in source.files],
         "bytes": sum(path.stat().st_size for path in source.files), "records": head.records, "whole": head.is_whole,
         "examples": head.records - sum(count for count, _ in head.bad.values()),
         "dropped": [
