@@ -47,6 +47,7 @@ def test_plan_follows_the_draft_and_its_language(worker: Worker) -> None:
     ({"choices": {"privacy": "dp_sgd"}, "values": {"privacy.epsilon": "-1"}}, "privacy.epsilon", "above 0"),
     ({"values": {"data.val_fraction": "0", "trainer.early_stopping_patience": "3"}}, "trainer.early_stopping_patience",
      "counts evaluations"),
+    ({"values": {"optim.lr": "a\nb"}}, "optim.lr", "a\\nb"),
     ("no draft", "", "A draft is"),
 ])
 def test_refusal_names_the_parameter(worker: Worker, draft: Any, about: str, part: str) -> None:
@@ -55,6 +56,7 @@ def test_refusal_names_the_parameter(worker: Worker, draft: Any, about: str, par
     found = ask(worker, draft)
     assert found["status"] == 422
     assert part in found["body"]["error"]
+    assert "\n" not in found["body"]["error"]
     assert found["body"]["about"] == about
 
 

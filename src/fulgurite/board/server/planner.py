@@ -24,6 +24,8 @@ from fulgurite.language.message import message
 LIMIT = 300.0
 """Seconds that a request may take: the first plan of a model may have to convert it."""
 MOST_WAITING = 16
+HUB_TIMES = {"HF_HUB_ETAG_TIMEOUT": "5", "HF_HUB_DOWNLOAD_TIMEOUT": "10"}
+"""Seconds that huggingface_hub waits for a server: without a network a person should not wait for its name either."""
 LONGEST_LINE = 64 << 20
 """Bytes of the longest answer."""
 Answer = tuple[int, dict[str, Any]]
@@ -113,7 +115,7 @@ class Planner:
         """Returns the worker that is up, or a new one. It ends when its input is closed, which the end of this process
         does as well."""
         if self._process is None or self._process.returncode is not None:
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+            environment = {**HUB_TIMES, **os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
             self._process = await asyncio.create_subprocess_exec(
                 *self.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=self.base,
                 env=environment, limit=LONGEST_LINE, start_new_session=True,

@@ -26,6 +26,7 @@ from fulgurite.board.worker.outside import refuse_outside
 from fulgurite.board.worker.remedy import find_error_words, find_parameter
 from fulgurite.errors import FulguriteError
 from fulgurite.language.current import LANGUAGES, use_language
+from fulgurite.text.console import to_one_line
 
 NICENESS = 10
 """A plan waits for training, not training for a plan."""
@@ -40,7 +41,7 @@ class Worker:
 
         self.roots, self.allow_code = Roots(roots), allow_code
         self.is_allowed: IsAllowed = (lambda path: True) if allow_code else self.roots.allows
-        self.keep = Keeper()
+        self.keep = Keeper(most=4)  # the rows of a large data set take memory
         self.speeds = SpeedBook(self.roots.folders)
         self.kinds: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "plan": self.plan, "data": self.preview, "machine": self.describe_machine,
@@ -67,9 +68,10 @@ class Worker:
         try:
             draft = read_draft(request.get("draft"))
         except FulguriteError:
-            return {"error": str(error), "words": "", "about": "", "changes": None}
+            return {"error": to_one_line(str(error)), "words": "", "about": "", "changes": None}
         words, changes = find_error_words(error, draft, self.allow_code, self.is_allowed)
-        return {"error": str(error), "words": words, "about": find_parameter(error, draft), "changes": changes}
+        about = find_parameter(error, draft)
+        return {"error": to_one_line(str(error)), "words": words, "about": about, "changes": changes}
 
     def plan(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the plan of a draft."""
