@@ -18,13 +18,15 @@ export function applyRemedy(changes) {
 export function ApplyButton({changes, text = "plan.apply", kind = "plain"}) {
   const words = describeChanges(changes);
   if (!words) return null;
-  return html`<${Button} class="small apply" kind=${kind} onClick=${() => applyRemedy(changes)}>${t(text, {words})}<//>`;
+  return html`<${Button} class="small apply" kind=${kind}
+    onClick=${() => applyRemedy(changes)}>${t(text, {words})}<//>`;
 }
 
 export function AppliedLine() {
   const draft = useDraft();
   if (!applied.draft || applied.draft !== JSON.stringify(draft)) return null;
-  return html`<p class="applied line"><${Icon} name="check" /><span class="grow">${t("plan.applied", {words: applied.words})}</span>
+  return html`<p class="applied line"><${Icon} name="check" /><span
+    class="grow">${t("plan.applied", {words: applied.words})}</span>
     <${Button} class="small" icon="undo" onClick=${undo}>${t("shell.undo")}<//></p>`;
 }
 

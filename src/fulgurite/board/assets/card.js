@@ -18,10 +18,13 @@ export function Card({row, card}) {
   return html`<div class="param-card">
     <div class="stack">
       <p>${rich(card?.meaning ?? "")}</p>
-      ${row.advice || card?.advice ? html`<p><strong>${t("parameters.advice")}</strong> ${rich(row.advice || card.advice)}</p>` : null}
+      ${row.advice || card?.advice ? html`<p><strong>${t("parameters.advice")}</strong> ${rich(row.advice
+        || card.advice)}</p>` : null}
     </div>
-    <dl class="card-rows">${facts.map(([name, text]) => html`<div key=${name}><dt>${name}</dt><dd>${rich(text)}</dd></div>`)}</dl>
-    ${card?.links?.length ? html`<p class="line small">${card.links.map(([name, address]) => html`<a key=${address} href=${address} target="_blank"
+    <dl class="card-rows">${facts.map(([name, text]) => html`<div key=${name}><dt>${name}</dt><dd>${rich(text)}</dd>
+      </div>`)}</dl>
+    ${card?.links?.length ? html`<p class="line small">${card.links.map(([name, address]) => html`<a key=${address}
+      href=${address} target="_blank"
       rel="noopener noreferrer">${name}</a>`)}</p>` : null}
     ${card?.names?.length ? html`<div class="names"><h4 class="label">${t("parameters.other_names")}</h4>
       <ul class="line small">${card.names.map(([tool, name]) => html`<li key=${`${tool} ${name}`}>

@@ -53,7 +53,8 @@ export function listOptions(cards, name) {
 // A parameter may have a card for each option that declares it: optim.lr of muon is another one than that of adamw.
 export function findCard(cards, path, option) {
   const all = cards?.cards[path] ?? [];
-  return all.find((card) => card.options.includes(option)) ?? all.find((card) => card.options.includes("")) ?? all[0] ?? null;
+  return all.find((card) => card.options.includes(option)) ?? all.find((card) => card.options.includes("")) ?? all[0]
+    ?? null;
 }
 
 const SHORT = 105;

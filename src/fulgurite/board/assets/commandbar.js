@@ -31,7 +31,8 @@ export function CommandBar({lang}) {
   };
   const why = error || (obstacle ? t("shell.cannot_start", {reason: obstacle}) : "");
   return html`<div class="command-bar" role="region" aria-label=${t("shell.command")}>
-    ${why ? html`<p class="command-why" id="command-why" role="status"><${Icon} name="error" size=${16} /><span>${why}</span></p>` : null}
+    ${why ? html`<p class="command-why" id="command-why" role="status"><${Icon} name="error" size=${16} />
+      <span>${why}</span></p>` : null}
     <div class="command-row">
       <code class=${`command-text ${pending ? "stale" : ""}`} tabindex="0" aria-label=${t("shell.command")}>${
         plan?.command ?? t("shell.no_command")}</code>

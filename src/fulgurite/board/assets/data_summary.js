@@ -10,7 +10,8 @@ export function DataSummary({t, data, pending}) {
     <ul class="facts">
       <${Fact} name=${t("start.format")} value=${data.format} />
       <${Fact} name=${t("start.examples")} value=${formatNumber(data.examples)} />
-      ${data.records !== data.examples ? html`<${Fact} name=${t("start.records")} value=${formatNumber(data.records)} />` : null}
+      ${data.records !== data.examples ? html`<${Fact} name=${t("start.records")} value=${formatNumber(data.records)}
+        />` : null}
       <${Fact} name=${t("start.longest")} value=${t("start.tokens", {count: formatNumber(data.lengths?.max)})} />
     </ul>
     <${Dropped} t=${t} dropped=${data.dropped ?? []} />
@@ -30,7 +31,8 @@ function Dropped({t, dropped}) {
   return html`<${Notice} level="warning" title=${t("start.dropped", {count: formatNumber(count)})}>
     <ul class="stack small">${dropped.map((one) => html`<li key=${one.reason}>
       ${t("start.dropped_reason", {count: formatNumber(one.count), reason: one.reason})}
-      ${one.places?.length ? html` <code class="soft">${one.places.map(shortenPlace).join(", ")}</code>` : null}</li>`)}</ul>
+      ${one.places?.length ? html` <code class="soft">${one.places.map(shortenPlace).join(", ")}</code>`
+        : null}</li>`)}</ul>
   <//>`;
 }
 
@@ -53,8 +55,10 @@ function Examples({t, shown}) {
   const visible = all ? shown : shown.slice(0, FIRST);
   return html`<section class="stack" aria-label=${t("start.first_examples")}>
     <div class="line"><h3>${t("start.first_examples")}</h3><${Legend} t=${t} /></div>
-    <ol class="examples">${visible.map((example) => html`<${Example} key=${example.place} t=${t} example=${example} />`)}</ol>
-    ${shown.length > FIRST ? html`<p><${Button} class="small" onClick=${() => setAll(!all)} aria-expanded=${String(all)}>
+    <ol class="examples">${visible.map((example) => html`<${Example} key=${example.place} t=${t} example=${example}
+      />`)}</ol>
+    ${shown.length > FIRST ? html`<p><${Button} class="small" onClick=${() => setAll(!all)}
+      aria-expanded=${String(all)}>
       ${all ? t("start.show_less") : t("start.show_more", {count: shown.length - FIRST})}<//></p>` : null}
   </section>`;
 }
@@ -68,7 +72,9 @@ function Example({t, example}) {
   const facts = {tokens: formatNumber(example.tokens), learned: formatNumber(example.learned)};
   return html`<li class="example">
     <p class="small soft"><code title=${example.place}>${shortenPlace(example.place)}</code> ${example.what} · ${t("start.example_tokens", facts)}</p>
-    <div class="example-text" tabindex="0" role="group" aria-label=${example.place}>${example.text.map((part, index) => (part.learned
-      ? html`<mark key=${index} class="learned">${part.text}</mark>` : html`<span key=${index}>${part.text}</span>`))}</div>
+    <div class="example-text" tabindex="0" role="group"
+      aria-label=${example.place}>${example.text.map((part, index) => (part.learned
+      ? html`<mark key=${index} class="learned">${part.text}</mark>`
+        : html`<span key=${index}>${part.text}</span>`))}</div>
   </li>`;
 }

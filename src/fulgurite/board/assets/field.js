@@ -9,17 +9,20 @@ export function Field({row, id, typed, level, describedBy}) {
   const common = {id, "aria-describedby": describedBy, "aria-invalid": level === "error" ? "true" : null};
   const shown = typed ?? row.text ?? "";
   if (row.kind === "bool" && (row.text === "" || row.empty)) {
-    return html`<${Choice} row=${{...row, choices: ["true", "false"]}} shown=${shown} common=${common} level=${level} />`;
+    return html`<${Choice} row=${{...row, choices: ["true", "false"]}} shown=${shown} common=${common} level=${level}
+      />`;
   }
   if (row.kind === "bool") return html`<${Switch} row=${row} shown=${shown} common=${common} />`;
-  if (row.kind === "choice" && row.choices?.length) return html`<${Choice} row=${row} shown=${shown} common=${common} level=${level} />`;
+  if (row.kind === "choice" && row.choices?.length) return html`<${Choice} row=${row} shown=${shown} common=${common}
+    level=${level} />`;
   return html`<${TextField} row=${row} shown=${shown} typed=${typed} common=${common} level=${level} />`;
 }
 
 function Switch({row, shown, common}) {
   const on = /^(true|yes|on|1)$/i.test(shown);
   return html`<span class="switch">
-    <input type="checkbox" ...${common} checked=${on} onChange=${(event) => setValue(row.path, String(event.target.checked))} />
+    <input type="checkbox" ...${common} checked=${on}
+      onChange=${(event) => setValue(row.path, String(event.target.checked))} />
     <span class="mono" aria-hidden="true">${on ? "true" : "false"}</span>
   </span>`;
 }
@@ -52,8 +55,10 @@ function TextField({row, shown, typed, common, level}) {
       event.stopPropagation();
     }
   };
-  const classes = ["input", row.kind === "text" ? "" : "mono", level === "warning" ? "warned" : "", typed === undefined ? "untouched" : ""];
-  return html`<input ...${common} class=${classes.join(" ")} type="text" value=${value} placeholder=${t("parameters.empty")}
+  const classes = ["input", row.kind === "text" ? "" : "mono", level === "warning" ? "warned" : "", typed === undefined
+    ? "untouched" : ""];
+  return html`<input ...${common} class=${classes.join(" ")} type="text" value=${value}
+    placeholder=${t("parameters.empty")}
     spellcheck="false" autocomplete="off" autocapitalize="off" onInput=${type} onBlur=${leave} onKeyDown=${keys}
     onFocus=${(event) => {
       setLocal(shown);

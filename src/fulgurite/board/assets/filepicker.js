@@ -19,14 +19,18 @@ export function FilePicker({title, wanted, lang, onPick, onClose}) {
   };
   const here = data ? path || data.roots[data.root] : path;
   return html`<${Dialog} title=${title} onClose=${onClose}>
-    ${data?.roots.length > 1 ? html`<div class="line" role="group" aria-label=${t("start.roots")}>${data.roots.map((root, number) => html`
-      <${Button} key=${root} class="small" icon="folder" aria-pressed=${String(number === data.root)} onClick=${() => setPath(root)}>${root}<//>`)}
+    ${data?.roots.length > 1 ? html`<div class="line" role="group"
+      aria-label=${t("start.roots")}>${data.roots.map((root, number) => html`
+      <${Button} key=${root} class="small" icon="folder" aria-pressed=${String(number === data.root)}
+        onClick=${() => setPath(root)}>${root}<//>`)}
     </div>` : null}
     <div class="line">
-      <${Button} class="small" icon="up" disabled=${!data || data.parent === null} onClick=${() => setPath(data.parent)}>
+      <${Button} class="small" icon="up" disabled=${!data || data.parent === null}
+        onClick=${() => setPath(data.parent)}>
         ${t("start.parent_folder")}<//>
       <code class="grow">${here}</code>
-      ${wanted.includes("folder") ? html`<${Button} class="small" kind="primary" disabled=${!data} onClick=${() => take(here)}>
+      ${wanted.includes("folder") ? html`<${Button} class="small" kind="primary" disabled=${!data}
+        onClick=${() => take(here)}>
         ${t("start.take_folder")}<//>` : null}
     </div>
     <${ErrorNotice} error=${error} />
@@ -52,7 +56,8 @@ function Entry({entry, wanted, onOpen, onTake}) {
       <${Icon} name=${ICONS[entry.kind] ?? "file"} size=${18} /><span class="entry-text">${entry.name}</span>
       <span class="soft small">${describe(entry)}</span>
     </button>
-    ${opens && taken ? html`<${Button} class="small" onClick=${() => (entry.kind === "folder" ? onTake : onOpen)(entry.path)}>
+    ${opens && taken ? html`<${Button} class="small"
+      onClick=${() => (entry.kind === "folder" ? onTake : onOpen)(entry.path)}>
       ${t(entry.kind === "folder" ? "start.take" : "start.look_inside")}<//>` : null}
   </li>`;
 }

@@ -18,7 +18,8 @@ export function FindingList({findings, short = false}) {
   return html`<div class="stack findings">
     <${AppliedLine} />
     ${!shown.length && !short ? html`<p class="line soft"><${Icon} name="check" />${t("plan.no_findings")}</p>` : null}
-    ${shown.length ? html`<ul class="stack">${shown.map((finding) => html`<${FindingEntry} key=${`${finding.rule} ${finding.about} ${finding.sentence}`}
+    ${shown.length ? html`<ul class="stack">${shown.map((finding) => html`<${FindingEntry}
+      key=${`${finding.rule} ${finding.about} ${finding.sentence}`}
       finding=${finding} short=${short} />`)}</ul>` : null}
   </div>`;
 }
@@ -28,12 +29,14 @@ function FindingEntry({finding, short}) {
   return html`<li class=${`notice ${LEVELS[severity] ?? "info"} finding`}>
     <${Icon} name=${ICONS[severity] ?? "info"} />
     <div class="notice-text">
-      <p><strong class="severity">${t(`plan.severity_${severity}`)}</strong> ${rich(sentence)} ${allowed ? html`<${Chip}>${t("plan.allowed")}<//>` : null}</p>
+      <p><strong class="severity">${t(`plan.severity_${severity}`)}</strong> ${rich(sentence)} ${allowed
+        ? html`<${Chip}>${t("plan.allowed")}<//>` : null}</p>
       ${remedy && !finding.changes ? html`<p class="soft">${rich(remedy)}</p>` : null}
       <div class="line">
         <${ApplyButton} changes=${finding.changes} />
         ${short ? null : html`<${ApplyButton} changes=${finding.insist} text="plan.insist" kind="quiet" />`}
-        ${about && !short ? html`<a class="small" href=${makeHash("parameters", "", {find: about})}>${finding.title || html`<code>${about}</code>`}</a>` : null}
+        ${about && !short ? html`<a class="small"
+          href=${makeHash("parameters", "", {find: about})}>${finding.title || html`<code>${about}</code>`}</a>` : null}
       </div>
     </div>
   </li>`;

@@ -29,7 +29,8 @@ export function formatBytes(value) {
 
 // The number as one would type it: 5e-5, 0.003, 128. Short, and the same number again when it is read.
 export function formatRate(value) {
-  if (typeof value !== "number" || !Number.isFinite(value)) return value === null || value === undefined ? "" : String(value);
+  if (typeof value !== "number" || !Number.isFinite(value)) return value === null || value === undefined ? ""
+    : String(value);
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 0.01 && size < 1e7) return String(trim(value, 4));

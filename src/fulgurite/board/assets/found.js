@@ -16,13 +16,16 @@ export function Found({t, query, cards, rows, onlyMine, draw}) {
   const elsewhere = asked && !onlyMine ? searchElsewhere(query, cards, rows).slice(0, MOST) : [];
   const nothing = !found.length && !options.length && !elsewhere.length;
   return html`<div class="stack" aria-live="polite">
-    <p class="soft small" role="status">${nothing ? t(asked ? "parameters.nothing" : "parameters.nothing_mine") : t("parameters.found", {count: found.length})}</p>
+    <p class="soft small" role="status">${nothing ? t(asked ? "parameters.nothing" : "parameters.nothing_mine")
+      : t("parameters.found", {count: found.length})}</p>
     ${found.length ? html`<section class="panel section"><ul class="rows">${found.map(draw)}</ul></section>` : null}
     ${options.length ? html`<section class="panel stack"><h2>${t("parameters.found_options")}</h2>
-      <ul class="stack">${options.map(({group, option}) => html`<${FoundOption} key=${`${group.name} ${option.name}`} t=${t} cards=${cards} group=${group} option=${option} />`)}</ul>
+      <ul class="stack">${options.map(({group, option}) => html`<${FoundOption} key=${`${group.name} ${option.name}`}
+        t=${t} cards=${cards} group=${group} option=${option} />`)}</ul>
     </section>` : null}
     ${elsewhere.length ? html`<section class="panel stack"><h2>${t("parameters.elsewhere")}</h2>
-      <ul class="stack">${elsewhere.map((one) => html`<${Elsewhere} key=${one.path} t=${t} entry=${one} />`)}</ul></section>` : null}
+      <ul class="stack">${elsewhere.map((one) => html`<${Elsewhere} key=${one.path} t=${t} entry=${one} />`)}</ul>
+        </section>` : null}
   </div>`;
 }
 
@@ -32,7 +35,8 @@ function FoundOption({t, cards, group, option}) {
   const add = ADDS.includes(group.name);
   const pick = () => (add ? setAdd(group.name, option.name) : choose(cards, group.name, option.name));
   return html`<li class="found-option">
-    <div class="grow"><code>${`${add ? "+" : ""}${group.name}=${option.name}`}</code> <span class="small soft">${option.about}</span></div>
+    <div class="grow"><code>${`${add ? "+" : ""}${group.name}=${option.name}`}</code> <span
+      class="small soft">${option.about}</span></div>
     <${Button} class="small" onClick=${pick}>${t("parameters.use")}<//>
   </li>`;
 }
@@ -43,6 +47,7 @@ function Elsewhere({t, entry}) {
   const options = entry.cards.flatMap((one) => one.options).filter(Boolean).map((name) => `${group}=${name}`);
   return html`<li class="found-option dimmed">
     <div class="grow"><strong>${card.title}</strong> <code class="soft">${entry.path}</code>
-      <p class="small soft">${options.length ? t("parameters.applies_to", {options: options.join(", ")}) : card.meaning}</p></div>
+      <p class="small soft">${options.length ? t("parameters.applies_to", {options: options.join(", ")})
+        : card.meaning}</p></div>
   </li>`;
 }

@@ -15,12 +15,15 @@ export function Histogram({lengths, height = 120}) {
   return html`<figure class="histogram">
     <figcaption class="small soft">${t("plan.lengths_caption")}</figcaption>
     <svg class="plot" width="100%" height=${height + 18} role="img" aria-label=${describe(lengths)}>
-      ${bars.map((bar, index) => html`<${Bar} key=${bar.end} bar=${bar} x=${index * wide} wide=${wide} most=${most} height=${height}
+      ${bars.map((bar, index) => html`<${Bar} key=${bar.end} bar=${bar} x=${index * wide} wide=${wide} most=${most}
+        height=${height}
         beyond=${Boolean(cut) && bar.start >= cut} />`)}
       <line x1="0" x2="100%" y1=${height + 0.5} y2=${height + 0.5} class="axis" />
-      ${listLabels(bars).map((index) => html`<text key=${index} class="range-label" x=${`${(index + 1) * wide}%`} y=${height + 14}
+      ${listLabels(bars).map((index) => html`<text key=${index} class="range-label" x=${`${(index + 1) * wide}%`}
+        y=${height + 14}
         text-anchor="end">${formatNumber(bars[index].end)}</text>`)}
-      ${limit === null ? null : html`<line x1=${`${limit * wide}%`} x2=${`${limit * wide}%`} y1="0" y2=${height} class="cut" />`}
+      ${limit === null ? null : html`<line x1=${`${limit * wide}%`} x2=${`${limit * wide}%`} y1="0" y2=${height}
+        class="cut" />`}
     </svg>
     <p class="small soft">${[
       p99 ? t("plan.lengths_p99", {count: formatNumber(p99)}) : "",
@@ -51,7 +54,8 @@ function Bar({bar, x, wide, most, height, beyond}) {
   // A bin with a single example among thousands is still seen.
   const tall = bar.count ? Math.max(2, (height * bar.count) / most) : 0;
   const range = {from: formatNumber(bar.start + 1), to: formatNumber(bar.end), count: formatNumber(bar.count)};
-  return html`<rect x=${`${x}%`} width=${`${wide}%`} y=${height - tall} height=${tall} class=${beyond ? "bar beyond" : "bar"}>
+  return html`<rect x=${`${x}%`} width=${`${wide}%`} y=${height - tall} height=${tall}
+    class=${beyond ? "bar beyond" : "bar"}>
     <title>${t("plan.lengths_bin", range)}</title></rect>`;
 }
 

@@ -82,14 +82,16 @@ function ThemeSwitch() {
 function LanguageSwitch({lang, onChange}) {
   return html`<div class="language" role="group" aria-label=${t("shell.language")}>
     ${Object.entries(LANGUAGES).map(([code, name]) => html`<button key=${code} type="button" lang=${code}
-      class="language-button" aria-pressed=${code === lang ? "true" : "false"} onClick=${() => onChange(code)}>${name}</button>`)}
+      class="language-button" aria-pressed=${code === lang ? "true" : "false"}
+        onClick=${() => onChange(code)}>${name}</button>`)}
   </div>`;
 }
 
 function ConnectionLine() {
   const state = useConnection();
   if (state === "ok") return null;
-  return html`<div class="connection" role="alert">${t(state === "lost" ? "shell.connection_lost" : "shell.connection_closed")}</div>`;
+  return html`<div class="connection" role="alert">${t(state === "lost" ? "shell.connection_lost"
+    : "shell.connection_closed")}</div>`;
 }
 
 function ScreenOf({route, lang}) {
@@ -99,7 +101,8 @@ function ScreenOf({route, lang}) {
     window.scrollTo(0, 0);
   }, [route.screen, route.id]);
   if (noRun) {
-    return html`<${Notice} title=${t("shell.no_run")}><p><a href=${makeHash("start")}>${t("shell.no_run_start")}</a></p><//>`;
+    return html`<${Notice} title=${t("shell.no_run")}><p><a href=${makeHash("start")}>${t("shell.no_run_start")}</a></p>
+      <//>`;
   }
   if (error) return html`<${ErrorNotice} error=${error} title=${t("shell.screen_failed")} />`;
   if (!Screen || (route.screen === "run" && !route.id)) return html`<${Spinner} />`;
@@ -112,7 +115,8 @@ function App() {
   const [wanted, setWanted] = useState(readLanguage);
   useEffect(() => {
     let current = true;
-    const load = () => loadLanguage(wanted).then(() => current && setLang(wanted), () => current && setTimeout(load, 1000));
+    const load = () => loadLanguage(wanted).then(() => current && setLang(wanted), () => current && setTimeout(load,
+      1000));
     load();
     return () => {
       current = false;
@@ -129,7 +133,8 @@ function App() {
   return html`<div class="shell" key=${lang}>
     <a class="skip" href="#main" onClick=${skip}>${t("shell.skip")}</a>
     <header class="top">
-      <a class="brand" href=${makeHash("start")}><img src="/assets/icon.svg" width="24" height="24" alt="" /><span>Fulgurite</span></a>
+      <a class="brand" href=${makeHash("start")}><img src="/assets/icon.svg" width="24" height="24" alt="" />
+        <span>Fulgurite</span></a>
       <${Navigation} screen=${route.screen} />
       <div class="switches"><${LanguageSwitch} lang=${lang} onChange=${change} /><${ThemeSwitch} /></div>
     </header>

@@ -17,12 +17,15 @@ export function Memory({memory}) {
     <p class="line"><${Chip} level=${LEVELS[memory.level]}>${t(`plan.level_${memory.level}`)}<//>
       <span>${t("plan.peak_of_free", facts)}</span>
       <span class="soft">${formatPercent(memory.peak / memory.free)}</span></p>
-    <div class="memory">${phases.map(([name, phase]) => html`<${Phase} key=${name} name=${nameOf(memory, name)} phase=${phase}
+    <div class="memory">${phases.map(([name, phase]) => html`<${Phase} key=${name} name=${nameOf(memory, name)}
+      phase=${phase}
       parts=${parts} width=${width} free=${memory.free} labels=${memory} />`)}</div>
     <ul class="legend line small">${parts.map((part, index) => html`<li key=${part} class="legend-entry">
-      <svg width="10" height="10" aria-hidden="true"><rect width="10" height="10" rx="2" class=${`tone-${index + 1}`} /></svg>
+      <svg width="10" height="10" aria-hidden="true"><rect width="10" height="10" rx="2" class=${`tone-${index + 1}`} />
+        </svg>
       ${nameOf(memory, part)}</li>`)}
-      <li class="legend-entry"><svg width="10" height="10" aria-hidden="true"><line x1="5" x2="5" y1="0" y2="10" class="free-line" /></svg>
+      <li class="legend-entry"><svg width="10" height="10" aria-hidden="true"><line x1="5" x2="5" y1="0" y2="10"
+        class="free-line" /></svg>
         ${t("plan.free_memory")}</li></ul>
     <details><summary class="small">${t("plan.memory_numbers")}</summary>
       <${Numbers} memory=${memory} phases=${phases} parts=${parts} /></details>
@@ -50,25 +53,31 @@ function Phase({name, phase, parts, width, free, labels}) {
   });
   const share = (bytes) => `${(100 * bytes) / width}%`;
   const over = phase.total > free;
-  const text = pieces.filter((piece) => piece.size).map((piece) => `${nameOf(labels, piece.part)} ${formatBytes(piece.size)}`);
+  const text = pieces.filter((piece) => piece.size).map((piece) => `${nameOf(labels,
+    piece.part)} ${formatBytes(piece.size)}`);
   return html`<div class="phase">
-    <div class="phase-head small"><span>${name}</span><span class=${over ? "over" : "soft"}>${formatBytes(phase.total)}</span></div>
+    <div class="phase-head small"><span>${name}</span><span
+      class=${over ? "over" : "soft"}>${formatBytes(phase.total)}</span></div>
     <svg class="plot" width="100%" height="22" role="img" aria-label=${`${name}: ${text.join(", ")}`}>
       <rect x="0" width=${share(free)} y="3" height="16" class="free-area" rx="3" />
-      ${pieces.map((piece) => html`<rect key=${piece.part} x=${share(piece.start)} width=${share(piece.size)} y="3" height="16"
-        class=${`tone-${piece.tone}`}><title>${`${nameOf(labels, piece.part)}: ${formatBytes(piece.size)}`}</title></rect>`)}
+      ${pieces.map((piece) => html`<rect key=${piece.part} x=${share(piece.start)} width=${share(piece.size)} y="3"
+        height="16"
+        class=${`tone-${piece.tone}`}><title>${`${nameOf(labels, piece.part)}: ${formatBytes(piece.size)}`}</title>
+          </rect>`)}
       <line x1=${share(free)} x2=${share(free)} y1="0" y2="22" class="free-line" />
     </svg>
   </div>`;
 }
 
 function Numbers({memory, phases, parts}) {
-  return html`<div class="wide-table" tabindex="0" role="region" aria-label=${t("plan.memory_numbers")}><table class="numbers">
+  return html`<div class="wide-table" tabindex="0" role="region" aria-label=${t("plan.memory_numbers")}><table
+    class="numbers">
     <thead><tr><th scope="col">${t("plan.memory_part")}</th>
       ${phases.map(([name]) => html`<th key=${name} scope="col">${nameOf(memory, name)}</th>`)}</tr></thead>
     <tbody>
       ${parts.map((part) => html`<tr key=${part}><th scope="row">${nameOf(memory, part)}</th>
-        ${phases.map(([name, phase]) => html`<td key=${name}>${phase[part] ? formatBytes(phase[part]) : "–"}</td>`)}</tr>`)}
+        ${phases.map(([name, phase]) => html`<td
+          key=${name}>${phase[part] ? formatBytes(phase[part]) : "–"}</td>`)}</tr>`)}
       <tr><th scope="row">${t("plan.memory_total")}</th>
         ${phases.map(([name, phase]) => html`<td key=${name}><strong>${formatBytes(phase.total)}</strong></td>`)}</tr>
     </tbody></table></div>`;

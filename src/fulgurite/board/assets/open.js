@@ -28,7 +28,8 @@ export function OpenDialog({lang, onClose}) {
   const Way = {run: FromRun, file: FromFile, text: FromText}[way];
   return html`<${Dialog} title=${t("start.open")} onClose=${onClose}>
     <p class="soft small">${t("start.open_about")}</p>
-    <div class="tabs" role="group" aria-label=${t("start.open_ways")}>${WAYS.map((name) => html`<button key=${name} type="button" class="tab"
+    <div class="tabs" role="group" aria-label=${t("start.open_ways")}>${WAYS.map((name) => html`<button key=${name}
+      type="button" class="tab"
       aria-pressed=${String(name === way)} onClick=${() => setWay(name)}>${t(`start.open_${name}`)}</button>`)}</div>
     <${ErrorNotice} error=${state.error} title=${t("start.open_refused")} />
     ${state.pending ? html`<${Spinner} />` : null}
@@ -46,7 +47,8 @@ function Opened({notes, onClose}) {
     go("parameters");
   };
   return html`<${Dialog} title=${t("start.opened")} onClose=${onClose}>
-    ${notes.length ? html`<${Notice} title=${t("start.open_notes")}><ul class="stack">${notes.map((note) => html`<li key=${note}>${note}</li>`)}</ul><//>`
+    ${notes.length ? html`<${Notice} title=${t("start.open_notes")}><ul
+      class="stack">${notes.map((note) => html`<li key=${note}>${note}</li>`)}</ul><//>`
       : html`<p>${t("start.opened_whole")}</p>`}
     <p class="line"><${Button} kind="primary" onClick=${show}>${t("start.to_parameters_long")}<//>
       <${Button} icon="undo" onClick=${takeBack}>${t("shell.undo")}<//></p>
@@ -74,7 +76,8 @@ function FromFile({lang, onOpen}) {
   };
   return html`<form class="stack" onSubmit=${send}>
     <div class="field"><label for="open-path">${t("start.yaml_path")}</label>
-      <div class="line nowrap"><input id="open-path" class="input mono" value=${path} spellcheck="false" autocomplete="off"
+      <div class="line nowrap"><input id="open-path" class="input mono" value=${path} spellcheck="false"
+        autocomplete="off"
         onInput=${(event) => setPath(event.target.value)} />
         <${Button} icon="folder" onClick=${() => setPicking(true)}>${t("shell.browse")}<//></div></div>
     <p><button type="submit" class="button primary" disabled=${!path.trim()}>${t("start.open_now")}</button></p>
@@ -91,7 +94,8 @@ function FromText({onOpen}) {
   };
   return html`<form class="stack" onSubmit=${send}>
     <div class="field"><label for="open-text">${t("start.paste")}</label>
-      <textarea id="open-text" class="input" spellcheck="false" value=${text} onInput=${(event) => setText(event.target.value)}></textarea></div>
+      <textarea id="open-text" class="input" spellcheck="false" value=${text}
+        onInput=${(event) => setText(event.target.value)}></textarea></div>
     <p><button type="submit" class="button primary" disabled=${!text.trim()}>${t("start.open_now")}</button></p>
   </form>`;
 }

@@ -11,7 +11,8 @@ export function Outcome({t, planned}) {
   const {plan, error, pending} = planned;
   return html`<div class="panel outcome stack">
     <h2>${t("start.outcome")}</h2>
-    ${plan && !error ? html`<p class=${`outcome-sentence ${pending ? "stale" : ""}`} aria-live="polite">${plan.sentence}</p>` : null}
+    ${plan && !error ? html`<p class=${`outcome-sentence ${pending ? "stale" : ""}`}
+      aria-live="polite">${plan.sentence}</p>` : null}
     ${!plan && pending ? html`<${Spinner} label=${t("start.planning")} />` : null}
     <${ErrorNotice} error=${error}><${ErrorRemedy} error=${error} /><//>
     ${error ? html`<${AppliedLine} />` : null}

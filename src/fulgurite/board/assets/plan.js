@@ -18,7 +18,8 @@ export function PlanScreen({t, lang}) {
   useAnnouncedSentence(plan?.sentence ?? "");
   return html`
     <header class="screen-head"><h1>${t("plan.title")}</h1>
-      <span class="line" aria-hidden="true">${pending && plan ? html`<span class="busy"><span class="spinner"></span>${t("plan.computing")}</span>` : null}</span>
+      <span class="line" aria-hidden="true">${pending && plan
+        ? html`<span class="busy"><span class="spinner"></span>${t("plan.computing")}</span>` : null}</span>
     </header>
     <${PlanError} t=${t} planned=${planned} />
     ${!plan && pending ? html`<${Spinner} label=${t("plan.first")} />` : null}
@@ -31,11 +32,14 @@ export function PlanScreen({t, lang}) {
       <section class="panel" aria-labelledby="plan-findings"><h2 id="plan-findings">${t("plan.findings")}</h2>
         <div class=${error ? "stale" : ""}><${FindingList} findings=${plan.findings} /></div></section>
       <div class=${`plan-grid ${pending || error ? "stale" : ""}`}>
-        ${plan.memory ? html`<section class="panel" aria-labelledby="plan-memory"><h2 id="plan-memory">${t("plan.memory")}</h2>
+        ${plan.memory ? html`<section class="panel" aria-labelledby="plan-memory"><h2
+          id="plan-memory">${t("plan.memory")}</h2>
           <${Memory} memory=${plan.memory} /></section>` : null}
-        ${plan.schedule ? html`<section class="panel" aria-labelledby="plan-schedule"><h2 id="plan-schedule">${t("plan.schedule")}</h2>
+        ${plan.schedule ? html`<section class="panel" aria-labelledby="plan-schedule"><h2
+          id="plan-schedule">${t("plan.schedule")}</h2>
           <${Schedule} t=${t} schedule=${plan.schedule} steps=${plan.steps} /></section>` : null}
-        ${plan.lengths?.bins?.length ? html`<section class="panel" aria-labelledby="plan-lengths"><h2 id="plan-lengths">${t("plan.lengths")}</h2>
+        ${plan.lengths?.bins?.length ? html`<section class="panel" aria-labelledby="plan-lengths"><h2
+          id="plan-lengths">${t("plan.lengths")}</h2>
           <${Histogram} lengths=${plan.lengths} height=${140} /></section>` : null}
       </div>
       <${Lost} t=${t} lost=${plan.lost ?? []} />
@@ -56,19 +60,26 @@ function useAnnouncedSentence(sentence) {
 
 function Facts({t, plan}) {
   const facts = [
-    ["steps", formatNumber(plan.steps), plan.warmup_steps ? t("plan.of_them_warmup", {count: formatNumber(plan.warmup_steps)}) : ""],
-    ["time", plan.seconds === null || plan.seconds === undefined ? t("plan.unknown") : t("plan.about", {time: formatDuration(plan.seconds)}), ""],
-    ["rows", formatNumber(plan.rows), plan.validation_rows ? t("plan.validation_rows", {count: formatNumber(plan.validation_rows)}) : ""],
-    ["tokens", formatCount(plan.tokens), plan.tokens_per_step ? t("plan.per_step", {count: formatNumber(plan.tokens_per_step)}) : ""],
+    ["steps", formatNumber(plan.steps), plan.warmup_steps
+      ? t("plan.of_them_warmup", {count: formatNumber(plan.warmup_steps)}) : ""],
+    ["time", plan.seconds === null || plan.seconds === undefined ? t("plan.unknown")
+      : t("plan.about", {time: formatDuration(plan.seconds)}), ""],
+    ["rows", formatNumber(plan.rows), plan.validation_rows
+      ? t("plan.validation_rows", {count: formatNumber(plan.validation_rows)}) : ""],
+    ["tokens", formatCount(plan.tokens), plan.tokens_per_step
+      ? t("plan.per_step", {count: formatNumber(plan.tokens_per_step)}) : ""],
     ["trainable", formatCount(plan.trainable), t("plan.of_parameters", {count: formatCount(plan.parameters_total)})],
     ["rate", plan.schedule ? formatRate(plan.schedule.lr) : "–", ""],
   ];
-  if (plan.disk?.total) facts.push(["disk", formatBytes(plan.disk.total), plan.disk.free ? t("plan.disk_free", {free: formatBytes(plan.disk.free)}) : ""]);
+  if (plan.disk?.total) facts.push(["disk", formatBytes(plan.disk.total), plan.disk.free
+    ? t("plan.disk_free", {free: formatBytes(plan.disk.free)}) : ""]);
   return html`<dl class="numbers-row">${facts.map(([name, value, more]) => html`<div key=${name}>
-    <dt>${t(`plan.fact_${name}`)}</dt><dd>${value}${more ? html`<span class="more">${more}</span>` : null}</dd></div>`)}</dl>`;
+    <dt>${t(`plan.fact_${name}`)}</dt><dd>${value}${more ? html`<span class="more">${more}</span>` : null}</dd>
+      </div>`)}</dl>`;
 }
 
 function Lost({t, lost}) {
   if (!lost.length) return null;
-  return html`<${Notice} title=${t("plan.lost")}><ul class="stack">${lost.map((sentence) => html`<li key=${sentence}>${sentence}</li>`)}</ul><//>`;
+  return html`<${Notice} title=${t("plan.lost")}><ul
+    class="stack">${lost.map((sentence) => html`<li key=${sentence}>${sentence}</li>`)}</ul><//>`;
 }

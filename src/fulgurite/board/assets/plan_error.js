@@ -12,7 +12,8 @@ export function PlanError({t, planned}) {
   return html`<div class="stack">
     <${ErrorNotice} error=${error} title=${t("plan.refused_draft")}><${ErrorRemedy} error=${error} /><//>
     <div class="line small">
-      ${about ? html`<a href=${makeHash("parameters", "", {find: about})}>${t("plan.show_parameter", {name: about})}</a>` : null}
+      ${about ? html`<a href=${makeHash("parameters", "", {find: about})}>${t("plan.show_parameter",
+        {name: about})}</a>` : null}
       ${error.status >= 500 ? html`<${Button} class="small" onClick=${retryPlan}>${t("shell.try_again")}<//>` : null}
       ${plan ? html`<span class="soft">${t("plan.old_plan")}</span>` : null}
     </div>

@@ -23,9 +23,11 @@ export function RangeBar({row: given, card, yours, level}) {
   return html`<svg class="range" width="100%" height=${HEIGHT} role="img" aria-label=${describeRange(row, yours)}>
     <rect class="range-legal" x=${percent(from)} width=${percent(to - from)} y=${MIDDLE - 2} height="4" rx="2" />
     <${Usual} usual=${row.usual} scale=${scale} />
-    ${derived === null ? null : html`<${Mark} at=${scale.place(derived)} class="range-derived" d="M0 -5.5 5.5 0 0 5.5 -5.5 0z"
+    ${derived === null ? null : html`<${Mark} at=${scale.place(derived)} class="range-derived"
+      d="M0 -5.5 5.5 0 0 5.5 -5.5 0z"
       title=${t("parameters.mark_derived", {value: formatRate(derived)})} />`}
-    ${yours === null ? null : html`<${Mark} at=${scale.place(yours)} class=${`range-yours ${level}`} d="M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0"
+    ${yours === null ? null : html`<${Mark} at=${scale.place(yours)} class=${`range-yours ${level}`}
+      d="M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0"
       title=${t("parameters.mark_yours", {value: formatRate(yours)})} />`}
   </svg>`;
 }
@@ -39,7 +41,8 @@ function findRest(row, card) {
 }
 
 function Mark({at, d, title, ...rest}) {
-  return html`<svg x=${percent(at)} y=${MIDDLE} overflow="visible" class=${rest.class}><path d=${d}><title>${title}</title></path></svg>`;
+  return html`<svg x=${percent(at)} y=${MIDDLE} overflow="visible" class=${rest.class}><path d=${d}>
+    <title>${title}</title></path></svg>`;
 }
 
 function Usual({usual, scale}) {
@@ -55,9 +58,11 @@ function Usual({usual, scale}) {
   const high = limit(usual.high) ? usual.high : scale.high;
   const [from, to] = [scale.place(low), scale.place(high)];
   return html`<g>
-    <rect class="range-usual" x=${percent(from)} width=${percent(Math.max(to - from, 0.008))} y=${MIDDLE - 4} height="8" rx="3" />
+    <rect class="range-usual" x=${percent(from)} width=${percent(Math.max(to - from, 0.008))} y=${MIDDLE - 4} height="8"
+      rx="3" />
     ${to - from < 0.2
-      ? html`<${Label} at=${(from + to) / 2} text=${low === high ? formatRate(low) : `${formatRate(low)} – ${formatRate(high)}`} />`
+      ? html`<${Label} at=${(from + to) / 2}
+        text=${low === high ? formatRate(low) : `${formatRate(low)} – ${formatRate(high)}`} />`
       : html`<${Label} at=${from} text=${formatRate(low)} /><${Label} at=${to} text=${formatRate(high)} />`}
   </g>`;
 }
@@ -66,7 +71,8 @@ function Usual({usual, scale}) {
 function listLabelled(numbers, scale) {
   const kept = new Set([numbers[0], numbers[numbers.length - 1]]);
   for (const value of numbers) {
-    if ([...kept].every((other) => value === other || Math.abs(scale.place(value) - scale.place(other)) > 0.12)) kept.add(value);
+    if ([...kept].every((other) => value === other
+      || Math.abs(scale.place(value) - scale.place(other)) > 0.12)) kept.add(value);
   }
   return kept;
 }
@@ -137,13 +143,15 @@ export function describeLegal(legal) {
   const [low, high] = [limit(legal.low), limit(legal.high)];
   if (low && high) return t("parameters.legal_between", {low: formatRate(legal.low), high: formatRate(legal.high)});
   if (low) return t(legal.open_low ? "parameters.legal_above" : "parameters.legal_from", {low: formatRate(legal.low)});
-  if (high) return t(legal.open_high ? "parameters.legal_below" : "parameters.legal_to", {high: formatRate(legal.high)});
+  if (high) return t(legal.open_high ? "parameters.legal_below" : "parameters.legal_to",
+    {high: formatRate(legal.high)});
   return "";
 }
 
 export function describeUsual(usual) {
   if (!usual) return "";
-  if (usual.values) return t("parameters.usual_values", {values: usual.values.map((value) => formatRate(value)).join(", ")});
+  if (usual.values) return t("parameters.usual_values",
+    {values: usual.values.map((value) => formatRate(value)).join(", ")});
   const [low, high] = [limit(usual.low), limit(usual.high)];
   if (low && high) return t("parameters.usual_between", {low: formatRate(usual.low), high: formatRate(usual.high)});
   if (low) return t("parameters.usual_from", {low: formatRate(usual.low)});

@@ -9,7 +9,8 @@ export function parseHash(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
   const [screen, ...rest] = path.split("/").map(decodePart);
   const known = SCREENS.includes(screen) || HIDDEN.includes(screen);
-  return {screen: known ? screen : "start", id: rest[0] ?? "", rest, query: Object.fromEntries(new URLSearchParams(query))};
+  return {screen: known ? screen : "start", id: rest[0] ?? "", rest,
+    query: Object.fromEntries(new URLSearchParams(query))};
 }
 
 function decodePart(part) {

@@ -21,7 +21,8 @@ export function Row({row, card, typed, error, open, onToggle}) {
     <div class="row-main">
       <div class="row-names">
         <button type="button" class="row-toggle" aria-expanded=${String(open)} aria-controls=${`${id}-card`}
-          onClick=${onToggle} title=${t("parameters.open_card")}><span class="chevron" aria-hidden="true"></span></button>
+          onClick=${onToggle} title=${t("parameters.open_card")}><span class="chevron" aria-hidden="true"></span>
+            </button>
         <div class="row-text">
           <label class="row-title" for=${id}>${row.title}</label>
           <code class="row-path">${row.path}</code>
@@ -31,22 +32,26 @@ export function Row({row, card, typed, error, open, onToggle}) {
       <div class="row-value">
         <${Field} row=${row} id=${id} typed=${typed} level=${level} describedBy=${ids} />
         <div class="row-origin" id=${`${id}-origin`}>
-          <${Chip} level=${ORIGINS[origin] ?? "plain"} title=${row.reason || null}>${t(`parameters.origin_${origin}`)}<//>
+          <${Chip} level=${ORIGINS[origin] ?? "plain"}
+            title=${row.reason || null}>${t(`parameters.origin_${origin}`)}<//>
           ${origin === "yours" ? html`<${IconButton} icon="reset" class="tiny" label=${labelBack(row)}
             onClick=${() => setValue(row.path, null)} />` : null}
         </div>
       </div>
       <div class="row-about">
         <${RangeBar} row=${row} card=${card} yours=${findNumber(row, typed, origin)} level=${level} />
-        <p class=${`row-advice ${level}`} id=${`${id}-advice`}>${rich(error || row.warning || describe(row, origin))}</p>
+        <p class=${`row-advice ${level}`}
+          id=${`${id}-advice`}>${rich(error || row.warning || describe(row, origin))}</p>
       </div>
     </div>
-    <div id=${`${id}-card`} class="row-card" hidden=${!open}>${open ? html`<${Card} row=${row} card=${card} />` : null}</div>
+    <div id=${`${id}-card`} class="row-card"
+      hidden=${!open}>${open ? html`<${Card} row=${row} card=${card} />` : null}</div>
   </li>`;
 }
 
 function describe(row, origin) {
-  if (row.reason && origin !== "yours") return t(row.text === "" ? "parameters.empty_means" : "parameters.derived_because", {reason: row.reason});
+  if (row.reason && origin !== "yours") return t(row.text === "" ? "parameters.empty_means"
+    : "parameters.derived_because", {reason: row.reason});
   return row.advice ?? "";
 }
 

@@ -28,7 +28,8 @@ export function score(query, entry) {
 
 // `optim.lr=1e-4` and `--learning_rate` are taken for the name in them.
 export function splitQuery(query) {
-  return query.toLowerCase().split(/[\s,，]+/).map((word) => word.replace(/^[-+]+/, "").replace(/=.*$/, "")).filter(Boolean);
+  return query.toLowerCase().split(/[\s,，]+/).map((word) => word.replace(/^[-+]+/, "").replace(/=.*$/,
+    "")).filter(Boolean);
 }
 
 function toEntry(path, title, card) {
@@ -40,8 +41,10 @@ function toEntry(path, title, card) {
 
 // The rows of this run that are found, best first.
 export function searchRows(query, rows, findCard) {
-  const found = rows.map((row, index) => ({row, index, points: score(query, toEntry(row.path, row.title, findCard(row)))}));
-  return found.filter(({points}) => points).sort((one, two) => two.points - one.points || one.index - two.index).map(({row}) => row);
+  const found = rows.map((row, index) => ({row, index, points: score(query,
+    toEntry(row.path, row.title, findCard(row)))}));
+  return found.filter(({points}) => points).sort((one, two) => two.points - one.points
+    || one.index - two.index).map(({row}) => row);
 }
 
 // Parameters that are found but belong to options that this run does not use.

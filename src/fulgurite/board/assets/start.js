@@ -59,8 +59,10 @@ function listMachine(machine, t) {
   const facts = [
     [t("start.device"), [String(machine.device ?? "").toUpperCase(), machine.name].filter(Boolean).join(" · ")],
     [t("start.cores"), formatNumber(machine.cores)],
-    [t("start.memory"), t("start.free_of", {free: formatBytes(machine.memory_free), total: formatBytes(machine.memory_total)})],
+    [t("start.memory"), t("start.free_of", {free: formatBytes(machine.memory_free),
+      total: formatBytes(machine.memory_total)})],
   ];
-  if (Number.isFinite(machine.disk_free)) facts.push([t("start.disk"), t("start.free", {free: formatBytes(machine.disk_free)})]);
+  if (Number.isFinite(machine.disk_free)) facts.push([t("start.disk"),
+    t("start.free", {free: formatBytes(machine.disk_free)})]);
   return facts;
 }

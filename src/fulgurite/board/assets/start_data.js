@@ -19,7 +19,8 @@ export function DataQuestion({t, lang, draft, cards, chosen, view}) {
   const choose = (name) => change({choices: {data: name}, values: name === "file" ? {} : {"data.path": null}});
   return html`<${Question} number="1" title=${t("start.data")}>
     <${ChoiceCards} name="data" label=${t("start.data")} items=${items} value=${chosen.data} onChoose=${choose} />
-    ${chosen.data === "file" ? html`<${PathField} t=${t} lang=${lang} path="data.path" value=${draft.values["data.path"] ?? ""}
+    ${chosen.data === "file" ? html`<${PathField} t=${t} lang=${lang} path="data.path"
+      value=${draft.values["data.path"] ?? ""}
       label=${t("start.data_path")} help=${t("start.data_path_help")} wanted=${["file", "folder"]}
       title=${t("start.pick_data")} />` : null}
     ${hasData(draft) ? html`<div aria-live="polite" class="stack">

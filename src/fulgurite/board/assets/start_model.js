@@ -34,7 +34,8 @@ function EarlierRuns({t, lang, value}) {
   };
   return html`<div class="field">
     <label for="earlier-run">${t("start.earlier_run")}</label>
-    <select id="earlier-run" class="input" onChange=${take} value=${runs.some((run) => run.folder === value) ? value : ""}>
+    <select id="earlier-run" class="input" onChange=${take}
+      value=${runs.some((run) => run.folder === value) ? value : ""}>
       <option value="">${t("start.choose_run")}</option>
       ${runs.map((run) => html`<option key=${run.id} value=${run.folder}>${run.name}</option>`)}
     </select>

@@ -28,7 +28,8 @@ export function Button({kind = "plain", icon, children, ...rest}) {
 }
 
 export function IconButton({icon, label, ...rest}) {
-  return html`<button type="button" title=${label} aria-label=${label} ...${rest} class=${`icon-button ${rest.class ?? ""}`}>
+  return html`<button type="button" title=${label} aria-label=${label} ...${rest}
+    class=${`icon-button ${rest.class ?? ""}`}>
     <${Icon} name=${icon} size=${18} />
   </button>`;
 }
@@ -86,7 +87,8 @@ export function Chip({level = "plain", title, children}) {
 }
 
 export function Spinner({label}) {
-  return html`<span class="busy" role="status"><span class="spinner" aria-hidden="true"></span>${label ?? t("shell.loading")}</span>`;
+  return html`<span class="busy" role="status"><span class="spinner" aria-hidden="true">
+    </span>${label ?? t("shell.loading")}</span>`;
 }
 
 // The browser's own dialog keeps the focus inside, closes on Escape and gives the focus back.
@@ -115,7 +117,8 @@ export function Dialog({title, onClose, children, wide = false}) {
 // One choice of several, as cards. `items`: {value, title, about, reason (why it cannot be chosen, or "")}.
 export function ChoiceCards({name, label, items, value, onChoose, columns = 2}) {
   return html`<div class=${`cards columns-${columns}`} role="radiogroup" aria-label=${label}>
-    ${items.map((item) => html`<${ChoiceCard} key=${item.value} name=${name} item=${item} checked=${item.value === value}
+    ${items.map((item) => html`<${ChoiceCard} key=${item.value} name=${name} item=${item}
+      checked=${item.value === value}
       onChoose=${onChoose} />`)}
   </div>`;
 }

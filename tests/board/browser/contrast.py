@@ -1,0 +1,53 @@
+"""Measures the contrast of every text that is on the screen, as WCAG does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+FIND_FAINT = """() => {
+  const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const read = (color) => {
+    paint.clearRect(0, 0, 1, 1);
+    paint.fillStyle = color;
+    paint.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = paint.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = ([r, g, b, a], [x, y, z]) => [r * a + x * (1 - a), g * a + y * (1 - a), b * a + z * (1 - a)];
+  const behind = (node) => {
+    const layers = [];
+    for (let at = node; at; at = at.parentElement) layers.push(read(getComputedStyle(at).backgroundColor));
+    return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255]);
+  };
+  const light = (rgb) => {
+    const linear = (c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = rgb.map((part) => linear(part / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = new Set();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+    const node = text.parentElement;
+    const style = getComputedStyle(node);
+    // WCAG leaves out what cannot be used; what is being computed is dimmed for a moment.
+    const off = node.closest('[disabled], [aria-disabled="true"], .hidden, .stale, noscript, svg title');
+    if (!text.data.trim() || off || !node.checkVisibility()) continue;
+    const back = behind(node);
+    const color = style.fill !== 'none' && node.namespaceURI.endsWith('svg') ? style.fill : style.color;
+    const [one, two] = [light(over(read(color), back)), light(back)].sort((a, b) => b - a);
+    const ratio = (one + 0.05) / (two + 0.05);
+    const big = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    const text40 = text.data.trim().slice(0, 40);
+    if (ratio < (big ? 3 : 4.5) - 0.01) found.add(`${ratio.toFixed(2)} ${node.getAttribute('class')} ${text40}`);
+  }
+  return [...found];
+}"""
+
+
+def find_faint_texts(page: Page) -> list[str]:
+    """Returns the texts of a page whose contrast with what is behind them is below level AA, with the ratio."""
+    found: list[str] = page.evaluate(FIND_FAINT)
+    return found

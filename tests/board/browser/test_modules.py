@@ -1,0 +1,54 @@
+"""The small modules of the page by themselves: numbers, scales and the recognition of a pasted text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.board.browser.conftest import OpenPage
+
+
+@pytest.fixture
+def evaluate(open_page: OpenPage) -> Any:
+    page = open_page("start").page
+
+    def run(module: str, code: str, *values: Any) -> Any:
+        load = f"const m = await import('/assets/{module}.js')"
+        return page.evaluate(f"async ([values]) => {{ {load}; {code} }}", [values])
+
+    return run
+
+
+def test_rates_are_written_as_they_are_typed(evaluate: Any) -> None:
+    numbers = [5e-5, 0.001, 0.05, 1, 128, 1_000_000, 2.5e-7, 0, 1 / 3]
+    written = evaluate("format", "return values[0].map(m.formatRate)", numbers)
+    assert written == ["5e-5", "1e-3", "0.05", "1", "128", "1000000", "2.5e-7", "0", "0.3333"]
+
+
+def test_command_lines_and_yaml_are_told_apart(evaluate: Any) -> None:
+    texts = {
+        "fulgurite train stage=dpo": False, "optim.lr=1e-4 \\\n  stage=sft": False, "stage: sft": True,
+        "# a comment\noptim:\n  lr: 1": True, "- override /stage: sft": True, "model_name_or_path: x": True,
+        "fulgurite train data.path='a: b'": False,
+    }
+    assert evaluate("open", "return values[0].map(m.isYaml)", list(texts)) == list(texts.values())
+
+
+@pytest.mark.parametrize(
+    ("row", "yours"),
+    [
+        ({"legal": {"low": 0, "high": 1}, "usual": {"low": 1e-4, "high": 2e-3}, "derived": 1e-3, "log": True}, 5e-5),
+        ({"legal": {"low": 0, "high": None}, "usual": {"low": 0, "high": 100}, "derived": None, "log": False}, 250),
+        ({"legal": {"low": 1, "high": 1024}, "usual": {"values": [8, 16, 256]}, "derived": 16, "log": True}, None),
+        ({"legal": None, "usual": {"low": 1, "high": 1}, "derived": 1, "log": True}, 0),
+    ],
+)
+def test_bars_hold_every_mark(evaluate: Any, row: dict[str, Any], yours: float | None) -> None:
+    marks = [row["derived"], yours, *(row["usual"].get("values") or [row["usual"]["low"], row["usual"]["high"]])]
+    places = evaluate(
+        "rangebar", "const s = m.makeScale(values[0], values[1]); return values[2].map(s.place)", row, yours,
+        [mark for mark in marks if mark is not None],
+    )
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in places), places
+    ordered = sorted(zip([mark for mark in marks if mark is not None], places, strict=True))
+    assert [place for _, place in ordered] == sorted(places)

@@ -1,0 +1,90 @@
+"""The third screen: the plan follows what is typed, a button applies a remedy and takes it back, words are copied."""
+
+from __future__ import annotations
+
+import pytest
+from tests.board.browser.conftest import OpenPage
+from tests.board.browser.contrast import find_faint_texts
+from tests.board.browser.drafts import SMALL, read_draft, set_draft, wait_for_plan
+
+
+def test_plan_follows_what_is_typed(open_page: OpenPage) -> None:
+    watched = open_page("plan")
+    page = set_draft(watched, "plan")
+    wait_for_plan(page)
+    steps = page.locator(".numbers-row dd").first
+    before = steps.inner_text()
+    # every letter is a new draft; only the newest answer may stay
+    page.locator("#quick-trainer\\.max_steps").press_sequentially("12", delay=20)
+    page.locator(".numbers-row dd", has_text="12").first.wait_for()
+    assert steps.inner_text() != before
+    assert "trainer.max_steps=12" in page.locator(".command-text").inner_text()
+    page.wait_for_timeout(400)
+    assert steps.inner_text().startswith("12")
+    watched.assert_clean()
+
+
+def test_warm_plan_is_quick(open_page: OpenPage) -> None:
+    watched = open_page("plan")
+    page = set_draft(watched, "plan")
+    wait_for_plan(page)
+    page.locator("#quick-optim\\.lr").fill("1e-3")
+    wait_for_plan(page)
+    milliseconds = page.evaluate(
+        """async () => {
+          const field = document.getElementById('quick-optim.lr');
+          const begin = performance.now();
+          field.value = '7e-4';
+          field.dispatchEvent(new Event('input', {bubbles: true}));
+          const text = document.querySelector('.command-text');
+          while (!text.textContent.includes('7e-4')) await new Promise((go) => setTimeout(go, 5));
+          return performance.now() - begin;
+        }"""
+    )
+    assert milliseconds < 2000, "500 ms are usual on a machine without other work"
+
+
+def test_button_applies_a_remedy_and_takes_it_back(open_page: OpenPage) -> None:
+    watched = open_page("plan")
+    page = set_draft(watched, "plan", SMALL, {"optim.lr": "5e-5"})
+    wait_for_plan(page)
+    finding = page.locator(".finding", has_text="optim.lr=5e-05")
+    finding.locator(".apply").first.click()
+    finding.wait_for(state="detached")
+    assert float(read_draft(page)["values"].get("optim.lr", "1")) > 5e-5
+    page.locator(".applied button").click()
+    finding.wait_for()
+    assert read_draft(page)["values"]["optim.lr"] == "5e-5"
+    watched.assert_clean()
+
+
+def test_drawings_have_their_numbers_in_words(open_page: OpenPage) -> None:
+    watched = open_page("plan")
+    page = set_draft(watched, "plan")
+    wait_for_plan(page)
+    names = [node.get_attribute("aria-label") or "" for node in page.locator("main svg[role=img]").all()]
+    assert len(names) >= 3
+    assert all(any(letter.isdigit() for letter in name) for name in names), names
+    page.get_by_text("The numbers").click()
+    assert page.locator("table.numbers tbody tr").count() >= 5
+
+
+def test_command_and_yaml_are_copied(open_page: OpenPage) -> None:
+    watched = open_page("plan")
+    page = set_draft(watched, "plan", SMALL, {"name": "two words' \"quoted\""})
+    page = set_draft(watched, "plan", SMALL, {"optim.lr": "3e-4"})
+    wait_for_plan(page)
+    page.get_by_role("button", name="Copy the command line").first.click()
+    assert page.evaluate("navigator.clipboard.readText()") == "fulgurite train model=tiny optim.lr=3e-4"
+    page.get_by_role("button", name="Copy the YAML").click()
+    assert "3e-4" in page.evaluate("navigator.clipboard.readText()")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_fits_every_screen_with_readable_colours(open_page: OpenPage, theme: str, width: int) -> None:
+    watched = open_page("plan", lang="zh", theme=theme, width=width)
+    page = set_draft(watched, "plan", SMALL, {"optim.lr": "5e-5"})
+    wait_for_plan(page)
+    watched.assert_clean()
+    assert find_faint_texts(page) == []

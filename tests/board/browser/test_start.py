@@ -1,0 +1,142 @@
+"""The first screen: data of one's own are read and shown, a mistake is one sentence and one button, a run starts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from tests.board.browser.board_process import BoardProcess
+from tests.board.browser.conftest import OpenPage
+from tests.board.browser.contrast import find_faint_texts
+from tests.board.browser.drafts import SMALL, read_draft, set_draft, wait_for_plan
+from tests.board.browser.watched_page import WatchedPage, is_refused
+
+HOSTILE = "<img src=x onerror=window.__hit=1><script>window.__hit=2</script>"
+RECORDS = [{"instruction": f"Say {n} {HOSTILE}", "output": f"The answer is {n} {HOSTILE}"} for n in range(30)]
+
+
+@pytest.fixture(scope="module")
+def fill_board() -> Callable[[BoardProcess], None]:
+    def fill(board: BoardProcess) -> None:
+        lines = [json.dumps(record) for record in RECORDS]
+        (board.runs / "mine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (board.runs / "bad.jsonl").write_text('{"instruction": "a"}\n{"instruction": "b"}\n', encoding="utf-8")
+        (board.runs / "folder").mkdir()
+        (board.runs / "own.yaml").write_text("optim:\n  lr: 3e-4\n", encoding="utf-8")
+
+    return fill
+
+
+def choose_own_data(watched: WatchedPage, path: str) -> None:
+    page = set_draft(watched, "start")
+    page.locator("input[name=data][value=file]").check()
+    page.get_by_label(re.compile("data.path")).fill(path)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_own_data_are_read_and_shown_as_text(open_page: OpenPage, lang: str) -> None:
+    watched = open_page("start", lang=lang)
+    choose_own_data(watched, "runs/mine.jsonl")
+    page = watched.page
+    learned = page.locator(".example-text mark.learned").first
+    learned.wait_for(timeout=60_000)
+    assert "The answer is" in learned.inner_text()
+    assert "onerror" in learned.inner_text(), "markup of the data is shown as text"
+    assert page.locator("main img").count() == 0
+    assert page.evaluate("window.__hit") is None
+    assert "30" in page.locator(".facts").first.inner_text()
+    # pairs cannot be read from single answers
+    assert page.locator("input[name=stage][value=dpo]").is_disabled()
+    assert page.locator("input[name=stage][value=sft]").is_enabled()
+    wait_for_plan(page)
+    watched.assert_clean()
+
+
+def test_unreadable_data_are_refused_with_the_line(open_page: OpenPage) -> None:
+    watched = open_page("start")
+    choose_own_data(watched, "runs/bad.jsonl")
+    refused = watched.page.locator(".question .notice.error")
+    refused.wait_for(timeout=60_000)
+    assert "output" in refused.inner_text()
+    watched.page.locator(".command-why").wait_for()
+    assert watched.page.locator(".command-bar .button.primary").is_disabled()
+    watched.assert_clean(is_refused)
+
+
+def test_wrong_stage_is_one_sentence_and_one_button(open_page: OpenPage) -> None:
+    watched = open_page("start")
+    page = set_draft(watched, "start", SMALL | {"stage": "dpo"})
+    remedy = page.locator(".outcome .apply")
+    remedy.wait_for(timeout=60_000)
+    assert remedy.count() == 1
+    remedy.click()
+    page.locator(".outcome-sentence", has_text="SFT").wait_for()
+    assert read_draft(page)["choices"]["stage"] == "sft"
+    page.locator(".outcome .applied button").click()
+    assert read_draft(page)["choices"]["stage"] == "dpo"
+
+
+def test_files_are_picked_with_the_keyboard(open_page: OpenPage) -> None:
+    watched = open_page("start")
+    page = set_draft(watched, "start")
+    page.locator("input[name=data][value=file]").check()
+    page.get_by_role("button", name="Browse").press("Enter")
+    entry = page.get_by_role("dialog").get_by_role("button", name=re.compile("mine.jsonl"))
+    entry.focus()
+    entry.press("Enter")
+    assert page.get_by_role("dialog").count() == 0
+    assert read_draft(page)["values"]["data.path"].endswith("mine.jsonl")
+    page.get_by_role("button", name="Browse").press("Enter")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    assert page.evaluate("document.activeElement.textContent").strip() == "Browse", "the focus is back"
+
+
+@pytest.mark.parametrize(
+    "text", ["fulgurite train stage=sft optim.lr=3e-4", "defaults:\n- override /stage: sft\noptim:\n  lr: 3e-4\n"]
+)
+def test_pasted_configuration_becomes_the_draft(open_page: OpenPage, text: str) -> None:
+    watched = open_page("start")
+    page = watched.page
+    page.get_by_role("button", name="Open a configuration").click()
+    page.get_by_role("button", name="Paste").click()
+    page.locator("#open-text").fill(text)
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_role("button", name="Show the parameters").click()
+    draft = read_draft(page)
+    assert float(draft["values"]["optim.lr"]) == 3e-4
+    watched.assert_clean()
+
+
+def test_new_tab_begins_with_the_newest_draft(open_page: OpenPage) -> None:
+    first = open_page("start")
+    set_draft(first, "start")
+    first.page.locator("input[name=data][value=guide_form]").check()
+    second = open_page("start", beside=first)
+    assert read_draft(second.page)["choices"].get("data", "guide_form") == "guide_form"
+    second.page.locator("input[name=data][value=guide_form]:checked").wait_for()
+    second.page.locator("input[name=data][value=guide]").check()
+    assert read_draft(first.page)["choices"]["data"] == "guide_form", "each tab keeps its own"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_fits_every_screen_with_readable_colours(open_page: OpenPage, theme: str, width: int) -> None:
+    watched = open_page("start", lang="zh", theme=theme, width=width)
+    page = set_draft(watched, "start")
+    wait_for_plan(page)
+    page.locator(".data-summary:not(.stale)").wait_for(timeout=60_000)
+    watched.assert_clean()
+    assert find_faint_texts(page) == []
+
+
+def test_training_starts_from_the_first_screen(open_page: OpenPage) -> None:
+    watched = open_page("start")
+    page = set_draft(watched, "start", SMALL, {"trainer.max_steps": "2", "trainer.num_workers": "0"})
+    wait_for_plan(page)
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile(r"#/run/[0-9a-f]{16}"), timeout=60_000)
+    watched.assert_clean(lambda error: "runs/" in error)
