@@ -1,4 +1,5 @@
-// The whole card of a parameter: what it does, when to change it, what it costs, other names, and how sure the advice is.
+// The whole card of a parameter: what it does, when to change it, what it costs, other names, and how sure the
+// advice is.
 
 import {html} from "./vendor/htm-preact.js";
 import {formatRate} from "./format.js";

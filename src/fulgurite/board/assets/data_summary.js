@@ -71,7 +71,8 @@ function Legend({t}) {
 function Example({t, example}) {
   const facts = {tokens: formatNumber(example.tokens), learned: formatNumber(example.learned)};
   return html`<li class="example">
-    <p class="small soft"><code title=${example.place}>${shortenPlace(example.place)}</code> ${example.what} · ${t("start.example_tokens", facts)}</p>
+    <p class="small soft"><code title=${example.place}>${shortenPlace(example.place)}</code>${" "}
+      ${example.what} · ${t("start.example_tokens", facts)}</p>
     <div class="example-text" tabindex="0" role="group"
       aria-label=${example.place}>${example.text.map((part, index) => (part.learned
       ? html`<mark key=${index} class="learned">${part.text}</mark>`

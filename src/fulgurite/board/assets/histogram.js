@@ -4,7 +4,8 @@ import {html} from "./vendor/htm-preact.js";
 import {formatNumber} from "./format.js";
 import {t} from "./i18n.js";
 
-// `lengths`: {bins: [[top, count], ...], p99, cut, longer}; a bin holds what is longer than the top before it. Every bar
+// `lengths`: {bins: [[top, count], ...], p99, cut, longer}; a bin holds what is longer than the top before it. Every
+// bar
 // has the same width, because the bins of the server grow with the length.
 export function Histogram({lengths, height = 120}) {
   const {cut, longer, p99} = lengths;

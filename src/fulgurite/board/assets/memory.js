@@ -37,7 +37,8 @@ function nameOf(memory, name) {
   return has(`plan.part_${name}`) ? t(`plan.part_${name}`) : name;
 }
 
-// The known parts in their order, then whatever else the answer has; a part that is nowhere more than nothing is left out.
+// The known parts in their order, then whatever else the answer has; a part that is nowhere more than nothing is
+// left out.
 function listParts(phases) {
   const all = new Set(PARTS);
   for (const [, phase] of phases) for (const name of Object.keys(phase)) if (name !== "total") all.add(name);

@@ -1,4 +1,5 @@
-// Opens a configuration: of a run, of a YAML file, or of a pasted command line or YAML. What was read replaces the draft.
+// Opens a configuration: of a run, of a YAML file, or of a pasted command line or YAML. What was read replaces the
+// draft.
 
 import {html, useState} from "./vendor/htm-preact.js";
 import {post} from "./api.js";

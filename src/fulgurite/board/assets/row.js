@@ -11,7 +11,8 @@ import {Chip, IconButton, rich} from "./ui.js";
 
 const ORIGINS = {yours: "accent", preset: "plain", derived: "plain", default: "plain"};
 
-// `typed`: the text of the draft for this parameter; `error`: the sentence if the newest draft is refused because of it.
+// `typed`: the text of the draft for this parameter; `error`: the sentence if the newest draft is refused because of
+// it.
 export function Row({row, card, typed, error, open, onToggle}) {
   const id = `row-${row.path}`;
   const level = error ? "error" : row.warning ? "warning" : "";
