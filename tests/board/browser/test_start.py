@@ -100,12 +100,12 @@ def test_files_are_picked_with_the_keyboard(open_page: OpenPage) -> None:
 )
 def test_pasted_configuration_becomes_the_draft(open_page: OpenPage, text: str) -> None:
     watched = open_page("start")
-    page = watched.page
+    page = set_draft(watched, "start")
     page.get_by_role("button", name="Open a configuration").click()
     page.get_by_role("button", name="Paste").click()
     page.locator("#open-text").fill(text)
     page.get_by_role("button", name="Open", exact=True).click()
-    page.get_by_role("button", name="Show the parameters").click()
+    page.get_by_role("button", name="Show the parameters").click(timeout=60_000)
     draft = read_draft(page)
     assert float(draft["values"]["optim.lr"]) == 3e-4
     watched.assert_clean()

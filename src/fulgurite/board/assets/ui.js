@@ -94,16 +94,22 @@ export function Spinner({label}) {
 // The browser's own dialog keeps the focus inside, closes on Escape and gives the focus back.
 export function Dialog({title, onClose, children, wide = false}) {
   const node = useRef(null);
+  // A dialog that the page takes away closes as well, which is not the person's wish.
+  const gone = useRef(false);
   const id = useId("dialog");
   useEffect(() => {
-    node.current.showModal();
-    return () => node.current?.close();
+    const shown = node.current;
+    shown.showModal();
+    return () => {
+      gone.current = true;
+      shown.close();
+    };
   }, []);
   const closeOutside = (event) => {
     if (event.target === node.current) onClose();
   };
   return html`<dialog ref=${node} class=${wide ? "dialog wide" : "dialog"} aria-labelledby=${id}
-      onClose=${onClose} onClick=${closeOutside}>
+      onClose=${() => !gone.current && onClose()} onClick=${closeOutside}>
     <div class="dialog-inside">
       <header class="dialog-head">
         <h2 id=${id}>${title}</h2>
