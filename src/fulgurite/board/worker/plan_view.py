@@ -10,6 +10,7 @@ from fulgurite.board.draft_yaml import write_yaml
 from fulgurite.board.worker.estimate import estimate_time
 from fulgurite.board.worker.parameters import RunState, list_rows
 from fulgurite.board.worker.remedy import build_changes
+from fulgurite.board.worker.unfit import find_unfit
 from fulgurite.config.run import GROUPS
 from fulgurite.data.report import count_lengths
 from fulgurite.explain.choices import list_presets
@@ -49,7 +50,7 @@ def build_plan(draft: Draft, words: list[str], gathered: Gathered, report: PlanR
         },
         "findings": [build_finding(trouble, draft) for trouble in report.findings], "refused": report.refused,
         "parameters": list_rows(state),
-        "groups": list_choices(seen), "lost": [str(sentence) for sentence in list_lost(data)],
+        "groups": list_choices(seen), "unfit": find_unfit(seen.run), "lost": [str(sentence) for sentence in list_lost(data)],
         "command": build_command(draft, words), "words": words, "yaml": write_yaml(draft),
     }
 
