@@ -10,7 +10,7 @@ from tests.board.browser.conftest import OpenPage
 
 @pytest.fixture
 def evaluate(open_page: OpenPage) -> Any:
-    page = open_page("start").page
+    page = open_page("learn").page
 
     def run(module: str, code: str, *values: Any) -> Any:
         load = f"const m = await import('/assets/{module}.js')"

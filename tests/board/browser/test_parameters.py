@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.contrast import find_faint_texts
-from tests.board.browser.drafts import SMALL, read_draft, set_draft, wait_for_plan
+from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, wait_for_plan
 from tests.board.browser.watched_page import is_refused
 
 FIND_UNNAMED = """() => [...document.querySelectorAll('.rows .row')].filter((row) => {
@@ -22,8 +22,8 @@ def open_sections(page: object) -> None:
 
 
 def test_every_row_has_a_name_a_field_and_help(open_page: OpenPage) -> None:
-    watched = open_page("parameters")
-    page = set_draft(watched, "parameters")
+    watched = open_with_draft(open_page, "parameters")
+    page = watched.page
     page.locator("#place-optim\\.lr").wait_for(timeout=60_000)
     open_sections(page)
     assert page.locator(".rows .row").count() > 40
@@ -37,8 +37,8 @@ def test_every_row_has_a_name_a_field_and_help(open_page: OpenPage) -> None:
 
 def test_reader_of_the_article_types_a_rate(open_page: OpenPage) -> None:
     """5e-5 is a quarter of what is usual with LoRA: an amber sentence, and a way back."""
-    watched = open_page("parameters", lang="zh")
-    page = set_draft(watched, "parameters")
+    watched = open_with_draft(open_page, "parameters", lang="zh")
+    page = watched.page
     field = page.get_by_label("学习率", exact=True)
     field.wait_for(timeout=60_000)
     derived = field.input_value()
@@ -57,8 +57,8 @@ def test_reader_of_the_article_types_a_rate(open_page: OpenPage) -> None:
 
 
 def test_refused_value_is_kept_and_explained_at_its_row(open_page: OpenPage) -> None:
-    watched = open_page("parameters")
-    page = set_draft(watched, "parameters", SMALL, {"optim.lr": "5e-5x"})
+    watched = open_with_draft(open_page, "parameters", SMALL, {"optim.lr": "5e-5x"})
+    page = watched.page
     row = page.locator("#place-optim\\.lr")
     row.wait_for(timeout=60_000)
     assert row.locator("input").input_value() == "5e-5x", "also after a reload"
@@ -72,8 +72,8 @@ def test_refused_value_is_kept_and_explained_at_its_row(open_page: OpenPage) -> 
 
 
 def test_emptied_field_stays_empty_until_it_is_left(open_page: OpenPage) -> None:
-    watched = open_page("parameters")
-    page = set_draft(watched, "parameters", SMALL, {"trainer.epochs": "7"})
+    watched = open_with_draft(open_page, "parameters", SMALL, {"trainer.epochs": "7"})
+    page = watched.page
     field = page.locator("#row-trainer\\.epochs")
     field.wait_for(timeout=60_000)
     field.fill("")
@@ -85,8 +85,8 @@ def test_emptied_field_stays_empty_until_it_is_left(open_page: OpenPage) -> None
 
 @pytest.mark.parametrize("word", ["cutoff_len", "截断长度", "data.max_length", "--cutoff_len", "Maximum length"])
 def test_search_knows_the_names_of_other_tools(open_page: OpenPage, word: str) -> None:
-    watched = open_page("parameters")
-    page = set_draft(watched, "parameters")
+    watched = open_with_draft(open_page, "parameters")
+    page = watched.page
     page.locator("#place-optim\\.lr").wait_for(timeout=60_000)
     page.locator("h1").click()
     page.keyboard.press("/")
@@ -99,16 +99,16 @@ def test_search_knows_the_names_of_other_tools(open_page: OpenPage, word: str) -
 
 
 def test_search_names_parameters_of_other_options(open_page: OpenPage) -> None:
-    watched = open_page("parameters")
-    page = set_draft(watched, "parameters")
+    watched = open_with_draft(open_page, "parameters")
+    page = watched.page
     page.locator("#place-optim\\.lr").wait_for(timeout=60_000)
     page.get_by_role("searchbox").fill("stage.beta")
     assert "stage=dpo" in page.locator(".found-option.dimmed").first.inner_text()
 
 
 def test_options_that_do_not_fit_are_dimmed_with_the_reason(open_page: OpenPage) -> None:
-    watched = open_page("parameters")
-    page = set_draft(watched, "parameters")
+    watched = open_with_draft(open_page, "parameters")
+    page = watched.page
     head = page.locator("[aria-controls=group-optim]")
     head.click(timeout=60_000)
     muon = page.locator("#group-optim label.choice", has=page.locator("input[value=muon]"))
@@ -121,8 +121,8 @@ def test_options_that_do_not_fit_are_dimmed_with_the_reason(open_page: OpenPage)
 
 
 def test_another_option_drops_values_that_it_does_not_have(open_page: OpenPage) -> None:
-    watched = open_page("parameters")
-    page = set_draft(watched, "parameters", SMALL, {"method.rank": "8", "optim.lr": "1e-4"})
+    watched = open_with_draft(open_page, "parameters", SMALL, {"method.rank": "8", "optim.lr": "1e-4"})
+    page = watched.page
     page.locator("[aria-controls=group-method]").click(timeout=60_000)
     page.locator("#group-method input[value=full]").check()
     assert read_draft(page)["values"] == {"optim.lr": "1e-4"}
@@ -135,8 +135,9 @@ def test_another_option_drops_values_that_it_does_not_have(open_page: OpenPage) 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_fits_every_screen_with_readable_colours(open_page: OpenPage, theme: str, width: int) -> None:
-    watched = open_page("parameters", theme=theme, width=width)
-    page = set_draft(watched, "parameters", SMALL, {"optim.lr": "5e-5", "trainer.keep_checkpoints": "9"})
+    unusual = {"optim.lr": "5e-5", "trainer.keep_checkpoints": "9"}
+    watched = open_with_draft(open_page, "parameters", SMALL, unusual, theme=theme, width=width)
+    page = watched.page
     page.locator("#place-optim\\.lr .row-advice.warning").wait_for(timeout=60_000)
     open_sections(page)
     page.locator("#place-optim\\.lr .row-toggle").click()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.contrast import find_faint_texts
-from tests.board.browser.drafts import SMALL, read_draft, set_draft, wait_for_plan
+from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, set_draft, wait_for_plan
 
 
 def test_plan_follows_what_is_typed(open_page: OpenPage) -> None:
-    watched = open_page("plan")
-    page = set_draft(watched, "plan")
+    watched = open_with_draft(open_page, "plan")
+    page = watched.page
     wait_for_plan(page)
     steps = page.locator(".numbers-row dd").first
     before = steps.inner_text()
@@ -25,8 +25,8 @@ def test_plan_follows_what_is_typed(open_page: OpenPage) -> None:
 
 
 def test_warm_plan_is_quick(open_page: OpenPage) -> None:
-    watched = open_page("plan")
-    page = set_draft(watched, "plan")
+    watched = open_with_draft(open_page, "plan")
+    page = watched.page
     wait_for_plan(page)
     page.locator("#quick-optim\\.lr").fill("1e-3")
     wait_for_plan(page)
@@ -45,8 +45,8 @@ def test_warm_plan_is_quick(open_page: OpenPage) -> None:
 
 
 def test_button_applies_a_remedy_and_takes_it_back(open_page: OpenPage) -> None:
-    watched = open_page("plan")
-    page = set_draft(watched, "plan", SMALL, {"optim.lr": "5e-5"})
+    watched = open_with_draft(open_page, "plan", SMALL, {"optim.lr": "5e-5"})
+    page = watched.page
     wait_for_plan(page)
     finding = page.locator(".finding", has_text="optim.lr=5e-05")
     finding.locator(".apply").first.click()
@@ -59,8 +59,8 @@ def test_button_applies_a_remedy_and_takes_it_back(open_page: OpenPage) -> None:
 
 
 def test_drawings_have_their_numbers_in_words(open_page: OpenPage) -> None:
-    watched = open_page("plan")
-    page = set_draft(watched, "plan")
+    watched = open_with_draft(open_page, "plan")
+    page = watched.page
     wait_for_plan(page)
     names = [node.get_attribute("aria-label") or "" for node in page.locator("main svg[role=img]").all()]
     assert len(names) >= 3
@@ -70,8 +70,8 @@ def test_drawings_have_their_numbers_in_words(open_page: OpenPage) -> None:
 
 
 def test_command_and_yaml_are_copied(open_page: OpenPage) -> None:
-    watched = open_page("plan")
-    page = set_draft(watched, "plan", SMALL, {"name": "two words' \"quoted\""})
+    watched = open_with_draft(open_page, "plan", SMALL, {"name": "two words' \"quoted\""})
+    page = watched.page
     page = set_draft(watched, "plan", SMALL, {"optim.lr": "3e-4"})
     wait_for_plan(page)
     page.get_by_role("button", name="Copy the command line").first.click()
@@ -83,8 +83,8 @@ def test_command_and_yaml_are_copied(open_page: OpenPage) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_fits_every_screen_with_readable_colours(open_page: OpenPage, theme: str, width: int) -> None:
-    watched = open_page("plan", lang="zh", theme=theme, width=width)
-    page = set_draft(watched, "plan", SMALL, {"optim.lr": "5e-5"})
+    watched = open_with_draft(open_page, "plan", SMALL, {"optim.lr": "5e-5"}, lang="zh", theme=theme, width=width)
+    page = watched.page
     wait_for_plan(page)
     watched.assert_clean()
     assert find_faint_texts(page) == []

@@ -10,7 +10,7 @@ import pytest
 from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.contrast import find_faint_texts
-from tests.board.browser.drafts import SMALL, read_draft, set_draft, wait_for_plan
+from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, wait_for_plan
 from tests.board.browser.watched_page import WatchedPage, is_refused
 
 HOSTILE = "<img src=x onerror=window.__hit=1><script>window.__hit=2</script>"
@@ -29,16 +29,17 @@ def fill_board() -> Callable[[BoardProcess], None]:
     return fill
 
 
-def choose_own_data(watched: WatchedPage, path: str) -> None:
-    page = set_draft(watched, "start")
+def open_own_data(open_page: OpenPage, path: str, lang: str = "en") -> WatchedPage:
+    watched = open_with_draft(open_page, "start", lang=lang)
+    page = watched.page
     page.locator("input[name=data][value=file]").check()
     page.get_by_label(re.compile("data.path")).fill(path)
+    return watched
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_own_data_are_read_and_shown_as_text(open_page: OpenPage, lang: str) -> None:
-    watched = open_page("start", lang=lang)
-    choose_own_data(watched, "runs/mine.jsonl")
+    watched = open_own_data(open_page, "runs/mine.jsonl", lang)
     page = watched.page
     learned = page.locator(".example-text mark.learned").first
     learned.wait_for(timeout=60_000)
@@ -55,8 +56,7 @@ def test_own_data_are_read_and_shown_as_text(open_page: OpenPage, lang: str) -> 
 
 
 def test_unreadable_data_are_refused_with_the_line(open_page: OpenPage) -> None:
-    watched = open_page("start")
-    choose_own_data(watched, "runs/bad.jsonl")
+    watched = open_own_data(open_page, "runs/bad.jsonl")
     refused = watched.page.locator(".question .notice.error")
     refused.wait_for(timeout=60_000)
     assert "output" in refused.inner_text()
@@ -66,8 +66,8 @@ def test_unreadable_data_are_refused_with_the_line(open_page: OpenPage) -> None:
 
 
 def test_wrong_stage_is_one_sentence_and_one_button(open_page: OpenPage) -> None:
-    watched = open_page("start")
-    page = set_draft(watched, "start", SMALL | {"stage": "dpo"})
+    watched = open_with_draft(open_page, "start", SMALL | {"stage": "dpo"})
+    page = watched.page
     remedy = page.locator(".outcome .apply")
     remedy.wait_for(timeout=60_000)
     assert remedy.count() == 1
@@ -79,8 +79,8 @@ def test_wrong_stage_is_one_sentence_and_one_button(open_page: OpenPage) -> None
 
 
 def test_files_are_picked_with_the_keyboard(open_page: OpenPage) -> None:
-    watched = open_page("start")
-    page = set_draft(watched, "start")
+    watched = open_with_draft(open_page, "start")
+    page = watched.page
     page.locator("input[name=data][value=file]").check()
     page.get_by_role("button", name="Browse").press("Enter")
     entry = page.get_by_role("dialog").get_by_role("button", name=re.compile("mine.jsonl"))
@@ -99,8 +99,8 @@ def test_files_are_picked_with_the_keyboard(open_page: OpenPage) -> None:
     "text", ["fulgurite train stage=sft optim.lr=3e-4", "defaults:\n- override /stage: sft\noptim:\n  lr: 3e-4\n"]
 )
 def test_pasted_configuration_becomes_the_draft(open_page: OpenPage, text: str) -> None:
-    watched = open_page("start")
-    page = set_draft(watched, "start")
+    watched = open_with_draft(open_page, "start")
+    page = watched.page
     page.get_by_role("button", name="Open a configuration").click()
     page.get_by_role("button", name="Paste").click()
     page.locator("#open-text").fill(text)
@@ -112,8 +112,7 @@ def test_pasted_configuration_becomes_the_draft(open_page: OpenPage, text: str) 
 
 
 def test_new_tab_begins_with_the_newest_draft(open_page: OpenPage) -> None:
-    first = open_page("start")
-    set_draft(first, "start")
+    first = open_with_draft(open_page, "start")
     first.page.locator("input[name=data][value=guide_form]").check()
     second = open_page("start", beside=first)
     assert read_draft(second.page)["choices"].get("data", "guide_form") == "guide_form"
@@ -125,8 +124,8 @@ def test_new_tab_begins_with_the_newest_draft(open_page: OpenPage) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_fits_every_screen_with_readable_colours(open_page: OpenPage, theme: str, width: int) -> None:
-    watched = open_page("start", lang="zh", theme=theme, width=width)
-    page = set_draft(watched, "start")
+    watched = open_with_draft(open_page, "start", lang="zh", theme=theme, width=width)
+    page = watched.page
     wait_for_plan(page)
     page.locator(".data-summary:not(.stale)").wait_for(timeout=60_000)
     watched.assert_clean()
@@ -134,8 +133,8 @@ def test_fits_every_screen_with_readable_colours(open_page: OpenPage, theme: str
 
 
 def test_training_starts_from_the_first_screen(open_page: OpenPage) -> None:
-    watched = open_page("start")
-    page = set_draft(watched, "start", SMALL, {"trainer.max_steps": "2", "trainer.num_workers": "0"})
+    watched = open_with_draft(open_page, "start", SMALL, {"trainer.max_steps": "2", "trainer.num_workers": "0"})
+    page = watched.page
     wait_for_plan(page)
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile(r"#/run/[0-9a-f]{16}"), timeout=60_000)
