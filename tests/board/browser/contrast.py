@@ -1,8 +1,10 @@
-"""Measures the contrast of every text that is on the screen, as WCAG does."""
+"""Looks at a screen in each width and both colours: it does not scroll sideways, and every text has enough contrast."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from tests.board.browser.watched_page import WatchedPage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -51,3 +53,15 @@ def find_faint_texts(page: Page) -> list[str]:
     """Returns the texts of a page whose contrast with what is behind them is below level AA, with the ratio."""
     found: list[str] = page.evaluate(FIND_FAINT)
     return found
+
+
+def assert_readable_everywhere(watched: WatchedPage) -> None:
+    """Fails if the screen scrolls sideways or has a faint text on a phone, a tablet or a desk, light or dark."""
+    page = watched.page
+    for theme in ("light", "dark"):
+        page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+        for width in (360, 768, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert watched.find_overflow() == "", (theme, width)
+            assert find_faint_texts(page) == [], (theme, width)
+    watched.assert_clean()

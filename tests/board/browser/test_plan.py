@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 from tests.board.browser.conftest import OpenPage
-from tests.board.browser.contrast import find_faint_texts
+from tests.board.browser.contrast import assert_readable_everywhere
 from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, set_draft, wait_for_plan
 
 
@@ -77,14 +76,11 @@ def test_command_and_yaml_are_copied(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Copy the command line").first.click()
     assert page.evaluate("navigator.clipboard.readText()") == "fulgurite train model=tiny optim.lr=3e-4"
     page.get_by_role("button", name="Copy the YAML").click()
-    assert "3e-4" in page.evaluate("navigator.clipboard.readText()")
+    assert "lr: 0.0003" in page.evaluate("navigator.clipboard.readText()")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1280])
-def test_fits_every_screen_with_readable_colours(open_page: OpenPage, theme: str, width: int) -> None:
-    watched = open_with_draft(open_page, "plan", SMALL, {"optim.lr": "5e-5"}, lang="zh", theme=theme, width=width)
+def test_fits_every_screen_with_readable_colours(open_page: OpenPage) -> None:
+    watched = open_with_draft(open_page, "plan", SMALL, {"optim.lr": "5e-5"}, lang="zh")
     page = watched.page
     wait_for_plan(page)
-    watched.assert_clean()
-    assert find_faint_texts(page) == []
+    assert_readable_everywhere(watched)
