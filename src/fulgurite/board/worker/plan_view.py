@@ -50,7 +50,8 @@ def build_plan(draft: Draft, words: list[str], gathered: Gathered, report: PlanR
         },
         "findings": [build_finding(trouble, draft) for trouble in report.findings], "refused": report.refused,
         "parameters": list_rows(state),
-        "groups": list_choices(seen), "unfit": find_unfit(seen.run), "lost": [str(sentence) for sentence in list_lost(data)],
+        "groups": list_choices(seen), "unfit": find_unfit(seen.run),
+        "lost": [str(sentence) for sentence in list_lost(data)],
         "command": build_command(draft, words), "words": words, "yaml": write_yaml(draft),
     }
 
