@@ -157,7 +157,8 @@ def test_chat_streams_what_the_command_prints(board: BoardProcess, page: Browser
 
 @pytest.mark.slow
 def test_a_refused_run_shows_its_sentence_and_leaves_no_folder(board: BoardProcess, page: Browser) -> None:
-    launch = page.post("/api/runs", {"draft": {"values": {"data.path": "runs/missing.jsonl"}}})["launch"]
+    draft = {"choices": {"data": "file"}, "values": {"data.path": "runs/missing.jsonl"}}
+    launch = page.post("/api/runs", {"draft": draft})["launch"]
     address = f"/api/launches/{launch['id']}"
     wait_until(lambda: page.get(address)["state"] == "ended", SLOW)
     found = page.get(address)
