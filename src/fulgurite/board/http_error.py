@@ -12,6 +12,9 @@ class HttpError(FulguriteError):
     Any other FulguriteError of a route is answered with 422.
     """
 
+    anyway = False
+    """Whether the same request with `"anyway": true` is not refused."""
+
     def __init__(self, status: int, sentence: UserMessage, words: str = "") -> None:
         super().__init__(sentence)
         self.status = status
@@ -19,3 +22,15 @@ class HttpError(FulguriteError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.status, self.message, self.words)
+
+
+class BusyError(HttpError):
+    """Another run has the device; the request can insist."""
+
+    anyway = True
+
+    def __init__(self, sentence: UserMessage) -> None:
+        super().__init__(422, sentence)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.message,)

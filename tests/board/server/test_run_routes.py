@@ -178,6 +178,7 @@ def test_a_second_run_is_refused_politely_and_started_anyway(board: Board, clien
     refused = client.post(address, json={})
     assert refused.status_code == 422
     assert refused.json()["error"].startswith("waits is training on this machine")
+    assert refused.json()["anyway"] is True
     assert client.post(address, json={"anyway": True}).status_code == 202
     stopped = client.post(f"/api/launches/{record.id}/stop", json={})
     assert (stopped.status_code, stopped.json()["launch"]["stopping"]) in [(202, True), (202, False)]

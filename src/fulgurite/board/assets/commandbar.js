@@ -16,15 +16,19 @@ export function CommandBar({lang}) {
   const [error, setError] = useState("");
   const {plan, pending} = planned;
   const obstacle = findObstacle(planned);
-  const begin = async () => {
+  const [insists, setInsists] = useState(false);
+  const begin = async (anyway) => {
     setStarting(true);
     setError("");
+    setInsists(false);
     announce(t("shell.starting"));
     try {
-      const {launch} = await post("/api/runs", {draft: getDraft()}, {lang});
+      const {launch} = await post("/api/runs", {draft: getDraft(), anyway}, {lang});
       followLaunch(launch);
     } catch (problem) {
       setError(problem.status === 0 ? t("shell.connection_lost") : problem.message);
+      // Another run has the device: the server starts a second one only if it is asked twice.
+      setInsists(problem.body?.anyway === true);
     } finally {
       setStarting(false);
     }
@@ -32,12 +36,14 @@ export function CommandBar({lang}) {
   const why = error || (obstacle ? t("shell.cannot_start", {reason: obstacle}) : "");
   return html`<div class="command-bar" role="region" aria-label=${t("shell.command")}>
     ${why ? html`<p class="command-why" id="command-why" role="status"><${Icon} name="error" size=${16} />
-      <span>${why}</span></p>` : null}
+      <span>${why}</span>
+      ${insists && html`<${Button} class="small" onClick=${() => begin(true)}>${t("shell.start_anyway")}<//>`}
+    </p>` : null}
     <div class="command-row">
       <code class=${`command-text ${pending ? "stale" : ""}`} tabindex="0" aria-label=${t("shell.command")}>${
         plan?.command ?? t("shell.no_command")}</code>
       <${CopyButton} text=${plan?.command ?? ""} label=${t("shell.copy_command")} />
-      <${Button} kind="primary" onClick=${begin} disabled=${starting || !plan || Boolean(obstacle)}
+      <${Button} kind="primary" onClick=${() => begin(false)} disabled=${starting || !plan || Boolean(obstacle)}
         aria-describedby=${why ? "command-why" : null}>${labelStart(starting)}<//>
     </div>
   </div>`;

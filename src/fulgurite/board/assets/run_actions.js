@@ -30,8 +30,8 @@ export function Actions({t, lang, run, toChat, isChatting}) {
     await send("stop");
     announce(t("run.action.stopping"));
   });
-  const resume = () => act("resume", async () => {
-    const {launch} = await send("resume");
+  const resume = (anyway) => act("resume", async () => {
+    const {launch} = await send("resume", {anyway});
     setBusy("");
     followLaunch({...launch, run: null});
   });
@@ -47,13 +47,16 @@ export function Actions({t, lang, run, toChat, isChatting}) {
       ${run.live
         ? html`<${Button} icon="stop" disabled=${busy === "stop"} onClick=${stop}>
             ${t(busy === "stop" ? "run.action.stopping" : "run.action.stop")}<//>`
-        : run.can_resume && html`<${Button} kind="primary" disabled=${busy === "resume"} onClick=${resume}>
+        : run.can_resume && html`<${Button} kind="primary" disabled=${busy === "resume"} onClick=${() => resume(false)}>
             ${t("run.action.resume")}<//>`}
       <${Button} onClick=${toChat} disabled=${!hasModel} aria-expanded=${isChatting}>${t("run.action.chat")}<//>
       <${Button} onClick=${() => setExporting(true)} disabled=${!hasModel}>${t("run.action.export")}<//>
       <${Button} kind="quiet" disabled=${busy === "open"} onClick=${open}>${t("run.action.open")}<//>
     </div>
-    <${ErrorNotice} error=${error} />
+    <${ErrorNotice} error=${error}>
+      ${error?.body?.anyway && html`<${Button} class="small" onClick=${() => resume(true)}>
+        ${t("shell.start_anyway")}<//>`}
+    <//>
     ${exporting && html`<${ExportDialog} t=${t} onClose=${() => setExporting(false)} onStart=${start} />`}
   </div>`;
 }

@@ -45,9 +45,10 @@ def answer(data: Any, status: int = 200) -> Response:
 
 
 def answer_error(error: HttpError | FulguriteError) -> Response:
-    """Returns an error as an answer: its sentence, and the words that would help."""
+    """Returns an error as an answer: its sentence, the words that would help, and whether the request can insist."""
     status, words = (error.status, error.words) if isinstance(error, HttpError) else (422, "")
-    return answer({"error": str(error), "words": words}, status)
+    insist = {"anyway": True} if isinstance(error, HttpError) and error.anyway else {}
+    return answer({"error": str(error), "words": words} | insist, status)
 
 
 def dump_json(data: Any) -> str:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fulgurite.board.http_error import BusyError
 from fulgurite.board.launches import choose_signal
 from fulgurite.board.processes import signal_run
 from fulgurite.board.run_view import describe_run
@@ -90,12 +91,12 @@ def choose_export(folder: Path, kind: str) -> Path:
 
 
 def refuse_second(services: RunServices, body: dict[str, Any]) -> None:
-    """Raises RequestError if another command of this board trains on the device; `anyway` starts in spite of it."""
+    """Raises BusyError if another command of this board trains on the device; `anyway` starts in spite of it."""
     if body.get("anyway") is True:
         return
     other = services.launches.find_training()
     if other is not None:
-        raise RequestError(message(
+        raise BusyError(message(
             "{name} is training on this machine. Two runs at once share its memory and slow each other down: wait for "
             "it, or start anyway.", name=Path(other.folder).name,
         ))

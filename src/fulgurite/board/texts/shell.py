@@ -50,6 +50,7 @@ TEXTS: dict[str, UserMessage] = {
     "starting": message("Starting ..."),
     "cannot_start": message("This run cannot start: {reason}"),
     "no_command": message("The command line appears once the plan is computed."),
+    "start_anyway": message("Start anyway"),
     "launch_started": message("The training is starting. Loading the model can take a minute."),
     "launch_failed": message("The training did not start. Below is what it printed."),
     "launch_ended": message("The command ended."),
