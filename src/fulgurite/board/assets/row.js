@@ -51,6 +51,7 @@ export function Row({row, card, typed, error, open, onToggle}) {
 }
 
 function describe(row, origin) {
+  if (row.reason && origin === "preset") return t("parameters.set_by", {reason: row.reason});
   if (row.reason && origin !== "yours") return t(row.text === "" ? "parameters.empty_means"
     : "parameters.derived_because", {reason: row.reason});
   return row.advice ?? "";

@@ -32,6 +32,7 @@ TEXTS: dict[str, UserMessage] = {
     "origin_preset": message("preset"),
     "origin_default": message("default"),
     "derived_because": message("Derived: {reason}"),
+    "set_by": message("Set by {reason}"),
     "empty_means": message("Empty: {reason}"),
     "source": message("Source"),
     "back": message("Back to the derived value"),

@@ -59,7 +59,7 @@ TEXTS: dict[str, UserMessage] = {
     "schedule_warmup": message("The rate rises to {lr} in {warmup} of {steps} steps."),
     "schedule_plain": message("The rate begins at {lr}; {steps} steps."),
     "lengths": message("Lengths of the examples"),
-    "lengths_caption": message("Number of examples by length: up to so many tokens"),
+    "lengths_caption": message("Number of examples by length in tokens; a bar ends at its number"),
     "lengths_p99": message("99 of 100 examples have at most {count} tokens."),
     "lengths_cut": message("Limit: {cut} tokens; longer examples: {longer}."),
     "lengths_bin": message("{from} to {to} tokens: {count}"),

@@ -15,13 +15,13 @@ import numpy as np
 
 from fulgurite.board.draft import Draft
 from fulgurite.board.draft_guard import IsAllowed
+from fulgurite.board.worker.length_bins import count_bins
 from fulgurite.board.worker.outside import refuse_outside
 from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build, list_options
 from fulgurite.data.config import SpecialTokens
 from fulgurite.data.example import Bad, Example
-from fulgurite.data.report import count_lengths
 from fulgurite.data.source import STAGE, Source
 from fulgurite.data.template import Learned, Template
 from fulgurite.data.tokenized import tokenize_examples
@@ -160,10 +160,9 @@ def show_examples(run: RunConfig, source: Source, head: Head, keep: Keeper) -> d
             shown += _list_sides(example, learned, second, source.reads.prompts)
         if time.monotonic() > end:
             break
-    counts = count_lengths(lengths)
     return {
         "lengths": {
-            "bins": [[int(top), count] for top, count in counts.items()], "of": len(lengths),
+            "bins": count_bins(lengths), "of": len(lengths),
             "p99": int(np.ceil(np.percentile(lengths, 99))) if lengths else 0, "max": max(lengths, default=0),
         },
         "shown": [

@@ -8,11 +8,11 @@ from typing import Any
 from fulgurite.board.draft import Draft, build_command
 from fulgurite.board.draft_yaml import write_yaml
 from fulgurite.board.worker.estimate import estimate_time
+from fulgurite.board.worker.length_bins import count_bins
 from fulgurite.board.worker.parameters import RunState, list_rows
 from fulgurite.board.worker.remedy import build_changes
 from fulgurite.board.worker.unfit import find_unfit
 from fulgurite.config.run import GROUPS
-from fulgurite.data.report import count_lengths
 from fulgurite.explain.choices import list_presets
 from fulgurite.explain.titles import get_title
 from fulgurite.language.message import UserMessage, message
@@ -96,10 +96,9 @@ def build_schedule(seen: PlanFacts) -> dict[str, Any] | None:
 
 def build_lengths(data: DataFacts) -> dict[str, Any]:
     """Returns the histogram of the examples' lengths, and where data.max_length cuts."""
-    counts = count_lengths(data.lengths.tolist()) if data.lengths is not None else {}
     return {
-        "bins": [[int(top), count] for top, count in counts.items()], "p99": data.percentile_99,
-        "cut": data.max_length, "longer": data.too_long,
+        "bins": count_bins(data.lengths, data.max_length) if data.lengths is not None else [],
+        "p99": data.percentile_99, "cut": data.max_length, "longer": data.too_long,
         "max": int(data.lengths.max()) if data.lengths is not None and len(data.lengths) else 0,
     }
 
