@@ -16,7 +16,7 @@ def count_bins(lengths: Sequence[int] | NDArray[np.int64], cut: int = 0) -> list
     """Returns bars as [longest length, number of examples]; one of them ends at `cut`, if examples are longer.
 
     The step follows the 99th percentile, so that one long example does not press the others into a single bar.
-    Powers of two, as in `data_report.json`, are too coarse for a drawing: most data sets fall into two or three of them.
+    Powers of two, as in `data_report.json`, are too coarse for a drawing: most data sets fall into two or three.
     """
     found = np.asarray(lengths, dtype=np.int64)
     if not found.size:
