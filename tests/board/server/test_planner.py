@@ -23,6 +23,9 @@ for line in sys.stdin:
         os._exit(3)
     if request["kind"] == "hang":
         time.sleep(60)
+    if request["kind"] == "odd":
+        print("{}", flush=True)
+        continue
     if request["kind"] == "babble":
         print("no json", flush=True)
         continue
@@ -75,7 +78,7 @@ async def refuse(answer: Coroutine[Any, Any, Any]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["die", "babble"])
+@pytest.mark.parametrize("kind", ["die", "babble", "odd"])
 def test_dead_worker_is_started_again(kind: str, tmp_path: Path) -> None:
     async def ask(planner: Planner) -> Any:
         _, before = await planner.ask("plan", {}, "en")

@@ -91,7 +91,7 @@ class Planner:
             except TimeoutError:
                 await self.end()
                 answer = (503, {"why": "limit"})
-            except (OSError, ValueError, asyncio.IncompleteReadError):
+            except Exception:  # whatever it is, nobody may wait for ever
                 await self.end()
                 answer = (503, {"why": "died"})
             waiting.settle(answer)
