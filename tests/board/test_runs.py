@@ -175,3 +175,18 @@ def test_a_removed_run_is_no_longer_there(tmp_path: Path) -> None:
     with pytest.raises(HttpError):
         found.find_run(run.id)
     assert json.dumps([other.id for other in found.list_runs()]) == "[]"
+
+
+def test_curves_of_few_runs_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ROWS", 7)
+    for n in range(4):
+        make_run(tmp_path / f"r{n}")
+    found = catalogue(tmp_path)
+    runs = found.list_runs()
+    first = found.get_reader(runs[0])
+    first.refresh()
+    assert found.get_reader(runs[0]) is first
+    for run in runs[1:]:
+        found.get_reader(run).refresh()
+    assert found.get_reader(runs[0]) is not first
+    assert found.get_reader(runs[3]).rows == 3

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +40,7 @@ FEWEST, MOST = 16, 5_000
 """Points of a curve that a page may ask for."""
 TAIL = 256
 """Bytes before an offset by which a file is known to be the one that was read: a resumed run rewrites it."""
+_get_step = itemgetter("step")
 BLOCK = 1 << 20
 """Bytes that are read into rows at a time."""
 MOST_AT_ONCE = 1 << 20
@@ -131,14 +133,14 @@ class MetricsReader:
         # rows of one kind follow each other, so that whole columns can be appended at a time
         for names, part in groupby(rows, key=tuple):
             same = list(part)
-            steps = array("q", [row["step"] for row in same])
+            steps = array("q", map(_get_step, same))
+            self.step = max(self.step, max(steps))
             for name in names:
                 if name in BESIDE:
                     continue
-                values = _read_column([row[name] for row in same])
+                values = _read_column(list(map(itemgetter(name), same)))
                 if values is not None:
                     self.curves.setdefault(name, MetricCurve()).extend(steps, values)
-        self.step = max(self.step, max(row["step"] for row in rows))
         self.last = rows[-1]
         self._smooth(before)
 
@@ -216,7 +218,9 @@ def parse_rows(data: bytes) -> tuple[list[dict[str, Any]], int]:
         found = list(map(_load_fast, lines))
     except (ValueError, RecursionError):
         found = [_parse_line(line) for line in lines]
-    rows = [row for row in found if type(row) is dict and _is_step(row.get("step"))]
+    rows = [row for row in found if type(row) is dict and type(row.get("step")) is int]
+    if rows and not 0 <= min(map(_get_step, rows)) <= max(map(_get_step, rows)) < LARGEST_STEP:
+        rows = [row for row in rows if 0 <= row["step"] < LARGEST_STEP]
     return rows, len(lines) - len(rows)
 
 
@@ -228,10 +232,6 @@ def _parse_line(line: bytes) -> Any:
         except (ValueError, RecursionError):
             continue
     return None
-
-
-def _is_step(step: Any) -> bool:
-    return type(step) is int and 0 <= step < LARGEST_STEP
 
 
 def _read_tail(stream: BinaryIO, offset: int) -> bytes:

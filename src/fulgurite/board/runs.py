@@ -19,14 +19,17 @@ from fulgurite.checkpoint.folder import PARTS, list_steps, name_step
 from fulgurite.files.json import read_object
 from fulgurite.language.message import UserMessage, message
 from fulgurite.run.listing import DEPTH, MARKS, LoggedNumbers, RunSummary, find_differences, summarize_run
+from fulgurite.run.status import LOCK
 
 RUN_MARKS = frozenset(MARKS)
 SWEEP_MARKS = frozenset({"study.db", "trials.jsonl"})
 """A folder with one of these files, and none of a run, is that of a search."""
 SCAN_EVERY = 1.0
 """Seconds for which a list of folders is used again."""
-MOST_READERS = 32
-"""Runs whose curves stay in memory."""
+MOST_READERS, MOST_ROWS = 32, 500_000
+"""Runs whose curves stay in memory, and their rows: 100,000 take about 15 MB."""
+LARGE = 1 << 20
+"""Bytes of a metrics.jsonl that is not read twice if that can be avoided."""
 PACE_SECONDS, PACE_STEPS = 120.0, 2
 """The newest seconds that a forecast is made of, and the fewest steps in them."""
 SPEEDS = 20
@@ -142,9 +145,13 @@ class RunCatalogue:
         with self._lock:
             reader = self._readers.pop(run.id, None) or MetricsReader(run.folder / "metrics.jsonl")
             self._readers[run.id] = reader
-            while len(self._readers) > MOST_READERS:
+            # the one that is asked for stays, however long it is
+            while len(self._readers) > 1 and (len(self._readers) > MOST_READERS or self._count_rows() > MOST_ROWS):
                 self._readers.popitem(last=False)
             return reader
+
+    def _count_rows(self) -> int:
+        return sum(reader.rows for reader in self._readers.values())
 
     def _scan(self) -> None:
         now = time.monotonic()
@@ -178,9 +185,10 @@ class RunCatalogue:
     def _read_numbers(self, known: KnownRun, path: Path) -> LoggedNumbers:
         if not path.exists():
             raise FileNotFoundError(path)
-        # the curves of a run that trains are read from where they were; others are read once and forgotten
-        live = (known.folder / "run.lock").exists() or known.id in self._readers
-        reader = self.get_reader(known) if live else MetricsReader(path)
+        # the curves of a run that trains are read from where they were; others are read once and forgotten, unless
+        # that takes long
+        keeps = (known.folder / LOCK).exists() or known.id in self._readers or path.stat().st_size > LARGE
+        reader = self.get_reader(known) if keeps else MetricsReader(path)
         reader.refresh()
         speeds = list_finite(reader, "train/tokens_per_second")[-SPEEDS:]
         known.speed = statistics.median(speeds) if speeds else None
