@@ -151,6 +151,23 @@ def test_draft_of_a_wrong_shape_is_refused_in_one_sentence(shared: TestClient, p
     assert "Traceback" not in answered.text
 
 
+def test_routes_read_or_act_and_never_both() -> None:
+    for route in ROUTES:
+        assert route.methods in ({"GET", "HEAD"}, {"POST"}), route.path
+
+
+@pytest.mark.parametrize("path", [route.path for route in READING])
+def test_reading_has_no_effect(shared: TestClient, path: str) -> None:
+    root = shared.app.state.board.roots.folders[0]  # type: ignore[attr-defined]
+    address = PARAMETER.sub("0" * 16, path)
+    for verb in ("HEAD",) if path.endswith("events") else ("HEAD", "GET"):  # a stream would not end
+        answered = shared.request(verb, address)
+        assert answered.status_code < 500
+        assert not [name for name in answered.headers if name.startswith("access-control")]
+        assert answered.headers["x-content-type-options"] == "nosniff"
+    assert list(root.iterdir()) == []
+
+
 @pytest.mark.skipif("/api/open" not in PATHS, reason="the route is missing")
 @pytest.mark.parametrize("body", [{}, {"run": "../x"}, {"run": 3}, {"path": "../secret"}, {"path": "/etc/passwd"},
                                   {"path": 3}, {"path": ["a"]}, {"path": ""}, {"words": {}}, {"yaml": 3}])
