@@ -137,9 +137,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """Returns one browser for many requests, whose board starts each process once at the most."""
     root = tmp_path_factory.mktemp("root")
     (root.parent / "secret").write_text("KEEP-THIS-SECRET", encoding="utf-8")
-    board = make_board(root)
-    yield make_client(board)
-    board.close()
+    with make_client(make_board(root)) as client:  # one event loop, to which the processes belong
+        yield client
 
 
 @pytest.mark.parametrize("body", [{"draft": 3}, {"draft": []}, {"draft": "x"}, {"draft": {"choices": [], "values": 3}}])
@@ -147,7 +146,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 def test_draft_of_a_wrong_shape_is_refused_in_one_sentence(shared: TestClient, path: str, body: object) -> None:
     answered = shared.post(PARAMETER.sub("0" * 16, path), json=body)
     assert answered.status_code in (400, 401, 404, 422, 429), answered.text
-    assert set(answered.json()) == {"error", "words"}
+    assert {"error", "words"} <= set(answered.json())
     assert "Traceback" not in answered.text
 
 

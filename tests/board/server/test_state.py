@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tests.board.server.client import make_board
@@ -28,6 +29,21 @@ def test_service_is_made_once_and_closed(tmp_path: Path) -> None:
     board.close()
     assert service.closed == 1
     assert board.get_service("planner", Service) is not service
+
+
+def test_end_waits_for_a_service_that_can_be_waited_for(tmp_path: Path) -> None:
+    class Process(Service):
+        ended = 0
+
+        async def end(self) -> None:
+            """Is awaited by the board."""
+            self.ended += 1
+
+    board = make_board(tmp_path)
+    process, service = board.get_service("planner", Process), board.get_service("chatter", Service)
+    asyncio.run(board.end())
+    asyncio.run(board.end())
+    assert (process.ended, process.closed, service.closed) == (1, 0, 1)
 
 
 def test_own_port_of_a_scheme_may_be_left_out() -> None:

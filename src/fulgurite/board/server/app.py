@@ -27,7 +27,7 @@ def create_app(board: Board, body_seconds: float = BODY_SECONDS) -> Starlette:
     @asynccontextmanager
     async def live(app: Starlette) -> AsyncIterator[None]:
         yield
-        board.close()
+        await board.end()
 
     app = Starlette(
         routes=[route for part in PARTS for route in part.list_routes(board)],

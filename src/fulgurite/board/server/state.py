@@ -45,14 +45,25 @@ class Board:
             service: Service = self._services[name]
             return service
 
+    async def end(self) -> None:
+        """Awaits `end()` of every service that was made, or calls its `close()`, if it has one of them."""
+        for service in self._take_services():
+            if hasattr(service, "end"):
+                await service.end()
+            elif hasattr(service, "close"):
+                service.close()
+
     def close(self) -> None:
-        """Calls `close()` of every service that was made and has one."""
+        """Calls `close()` of the services that are left, without waiting for their processes."""
+        for service in self._take_services():
+            if hasattr(service, "close"):
+                service.close()
+
+    def _take_services(self) -> list[Any]:
         with self._lock:
             services = list(self._services.values())
             self._services.clear()
-        for service in services:
-            if hasattr(service, "close"):
-                service.close()
+        return services
 
 
 def list_hosts(names: tuple[str, ...], port: int, scheme: str = "http") -> frozenset[str]:
