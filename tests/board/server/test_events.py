@@ -125,3 +125,17 @@ def test_stream_ends_with_the_server(tmp_path: Path) -> None:
     sent, closed = run_stream(board, 0.001, Never())
     assert closed == [True]
     assert sent[-1] == ""
+
+
+def test_stream_of_a_board_that_ends_is_over_at_once(tmp_path: Path) -> None:
+    """The body of the request arrives at the moment of the end: `asyncio.wait_for` would forget the cancellation."""
+
+    async def events() -> AsyncGenerator[tuple[str, Any]]:
+        await asyncio.Event().wait()
+        yield "rows", []
+
+    board = make_board(tmp_path)
+    board.closing.set()
+    client = make_client(board)
+    client.app.router.routes.append(Route("/s", lambda request: stream(events())))  # type: ignore[attr-defined]
+    assert read_events(client.get("/s").text) == []

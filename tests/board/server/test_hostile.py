@@ -110,12 +110,16 @@ def test_route_needs_cookie_host_and_origin(root: Path, path: str) -> None:
 @pytest.mark.parametrize("word", HOSTILE)
 def test_hostile_part_of_a_path_opens_nothing(root: Path, opened: list[str], path: str, word: str) -> None:
     route = next(route for route in WITH_PARAMETER if route.path == path)
-    client = make_client(make_board(root))
+    board = make_board(root)
+    board.closing.set()  # a stream ends at once
+    client = make_client(board)
     for method in route.methods or ():
         given = {} if method == "POST" else None
         for spelling in (word, quote(word, safe=""), quote(quote(word, safe=""), safe="")):
+            if ".." in spelling.split("/"):  # the client would resolve it: test_protocol sends it as it is
+                continue
             answered = send(client, method, PARAMETER.sub(lambda _, spelling=spelling: spelling, path), given)
-            if answered is None or answered.url.path in ("/", "/secret", "/api/secret"):  # the client resolved `..`
+            if answered is None:
                 continue
             assert answered.status_code in (400, 404, 403, 405, 414, 422), answered.text
             assert "KEEP-THIS-SECRET" not in answered.text

@@ -79,6 +79,16 @@ def test_what_is_no_http_is_refused_with_the_headers(live: LiveBoard, request_by
     assert live.is_up()
 
 
+@pytest.mark.parametrize("path", [
+    "/assets/../server/app.py", "/assets/vendor/../../server/app.py", "/../../etc/passwd", "//etc/passwd", "/./secret",
+    "/api/runs/../../secret", "/assets/./login.js", "http://evil.example/", "/assets/..%2fserver%2fapp.py", "*",
+    "/assets/%00", "/assets/login.js%00.css", "/api/files/../texts", "/assets/login.js/", "/assets//login.js", "/?/..",
+])
+def test_path_that_no_browser_sends_is_nothing(live: LiveBoard, path: str) -> None:
+    answered = send(live, live.get(path))
+    assert answered.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 400 ")) or path == "/?/.."
+
+
 def test_websocket_upgrade_is_no_upgrade(live: LiveBoard) -> None:
     head = live.get("/api/events")[:-2]
     answered = send(live, head + b"Upgrade: websocket\r\nConnection: upgrade, close\r\nSec-WebSocket-Key: eA==\r\n\r\n")
