@@ -1,12 +1,12 @@
 // The bar at the bottom: the command line of the draft, a copy button, and the button that starts the run.
 
-import {html, useState} from "./vendor/htm-preact.js";
+import {html, useEffect, useState} from "./vendor/htm-preact.js";
 import {post} from "./api.js";
 import {Icon} from "./icons.js";
 import {findObstacle, usePlan} from "./planner.js";
 import {go} from "./router.js";
 import {write} from "./storage.js";
-import {getDraft} from "./store.js";
+import {getDraft, useDraft} from "./store.js";
 import {Button, CopyButton, announce} from "./ui.js";
 import {t} from "./i18n.js";
 
@@ -17,6 +17,12 @@ export function CommandBar({lang}) {
   const {plan, pending} = planned;
   const obstacle = findObstacle(planned);
   const [insists, setInsists] = useState(false);
+  const draft = useDraft();
+  // What was refused is no longer what would start.
+  useEffect(() => {
+    setError("");
+    setInsists(false);
+  }, [draft]);
   const begin = async (anyway) => {
     setStarting(true);
     setError("");

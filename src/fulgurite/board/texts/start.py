@@ -5,7 +5,6 @@ from __future__ import annotations
 from fulgurite.language.message import UserMessage, message
 
 TEXTS: dict[str, UserMessage] = {
-    "title": message("Start"),
     "title_long": message("Start a training"),
     "intro": message(
         "Four questions. Each has an answer already; change what you want to change. The plan is computed again "
@@ -59,7 +58,7 @@ TEXTS: dict[str, UserMessage] = {
     "stage_rm": message("Reward model"),
     "stage_ppo": message("Reinforcement learning (PPO)"),
     "stage_grpo": message("Reinforcement learning in groups (GRPO)"),
-    "stage_unreadable": message("Your data has not the fields that it needs."),
+    "stage_unreadable": message("Your data lacks the fields that it needs."),
     "stage_misfit": message("The chosen stage cannot read this data. The stages at the top can."),
     "outcome": message("What comes out"),
     "planning": message("Computing the plan ..."),
