@@ -25,9 +25,13 @@ SHELL = [
     "\u2028", "'; import os; '", "!!python/object:os.system", "x\\${y}", "\\\\${oc.env:HOME}", "' ${seed} '",
     "hydra.run.dir=/",
 ]
-FIELDS = ["name", "data.path", "data.val_path", "data.columns", "stage.prompts", "method.targets", "model.add_tokens",
-          "optim.lr", "method.rank", "data.shuffle", "data.mask", "stage.loss", "data.template", "optim.betas",
-          "data.template_arguments", "method.rank_pattern", "seed", "trainer.epochs"]
+FIELDS = sorted({knob.path for knob in list_all_knobs()})
+
+
+OWNERS: dict[str, dict[str, Any]] = {
+    knob.path: {knob.group: knob.option} for knob in list_all_knobs() if knob.option and "." not in knob.group
+}
+"""For each parameter the choice of an option that has it."""
 
 
 def allow_all(path: Path) -> bool:
@@ -42,13 +46,14 @@ def build(values: dict[str, str], choices: dict[str, Any] | None = None, **optio
 def test_payload_is_one_argument_or_a_refusal(payload: str) -> None:
     """T36: whatever is in a field, it is one value of this parameter alone, or it is refused."""
     refused: dict[str, str] = {}
-    for field in FIELDS:
+    # each payload in a third of the fields, each field with a third of the payloads
+    for field in FIELDS[SHELL.index(payload) % 3 :: 3]:
         try:
-            words = build({field: payload}, {"data": "file"})
+            words = build({field: payload}, OWNERS.get(field, {}))
         except DraftError as error:
             refused[field] = error.about
             continue
-        for word in prepare(words[1:]):
+        for word in prepare(words[len(OWNERS.get(field, {})) :]):
             override = OverridesParser.create().parse_override(word)
             assert override.key_or_group == field
             assert not override.is_sweep_override()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from fulgurite.board.draft import Draft, build_words
 from fulgurite.board.draft_yaml import write_yaml
-from fulgurite.board.open_draft import open_run, open_text, open_words, open_yaml
+from fulgurite.board.open_draft import OWN_FOLDER, open_run, open_text, open_words, open_yaml
+from fulgurite.board.typed_values import format_typed, get_kind
 from fulgurite.config.compose import compose
 from fulgurite.config.provenance import to_plain
+from fulgurite.config.run import list_all_knobs
+from fulgurite.config.schema import Knob, strip_none
 from fulgurite.errors import ConfigError, FulguriteError
 from fulgurite.run.folder import write_run
 
@@ -65,6 +69,37 @@ def test_yaml_means_the_same_as_its_words(line: str, tmp_path: Path) -> None:
     (tmp_path / "experiment" / "mine.yaml").write_text(text, encoding="utf-8")
     one, other = compose(words).run, compose(["+experiment=mine"], tmp_path).run
     assert to_plain(one) == to_plain(other)
+
+
+TEXTS = [
+    "plain", "a b, c", "it's", '"x"', "[a]", "{a: b}", "${seed}", "1e3", "true", "null x", "数据８", "a\nb", "\\", "=", "a:b",
+]
+
+
+def list_typed(knob: Knob) -> list[str]:
+    """Values of a parameter as a person could type them."""
+    kind = get_kind(knob)
+    if kind == "choice":
+        return list(knob.choices)
+    if kind == "list" and get_args(strip_none(knob.type))[0] is str:
+        return [format_typed(TEXTS), "[]", *TEXTS[:2]]
+    if kind == "map" and get_args(strip_none(knob.type))[1] is str:
+        return [format_typed({text: text for text in TEXTS if text.strip()})]
+    few = {"number": ["1", "2"], "bool": ["true", "no"], "list": ["[0.5, 1]"], "map": ["{q_proj: 8}"]}
+    return few.get(kind, TEXTS) if kind != "list" or get_args(strip_none(knob.type))[0] is float else []
+
+
+@pytest.mark.parametrize("group", sorted({knob.group for knob in list_all_knobs()}))
+def test_every_parameter_reads_back_what_it_wrote(group: str) -> None:
+    for knob in (knob for knob in list_all_knobs() if knob.group == group):
+        choices = {knob.group: knob.option} if knob.option and "." not in knob.group else {}
+        for text in list_typed(knob):
+            words = build_words(Draft(choices, {knob.path: text}), allow_code=True)
+            if knob.path in OWN_FOLDER:
+                continue
+            opened = open_words(words, allow_code=True)
+            assert opened.notes == [], (knob.path, text)
+            assert build_words(opened.draft, allow_code=True) == words, (knob.path, text)
 
 
 def test_run_folder_gives_its_draft_without_its_folder_and_code(tmp_path: Path) -> None:
