@@ -72,7 +72,8 @@ def test_yaml_means_the_same_as_its_words(line: str, tmp_path: Path) -> None:
 
 
 TEXTS = [
-    "plain", "a b, c", "it's", '"x"', "[a]", "{a: b}", "${seed}", "1e3", "true", "null x", "数据８", "a\nb", "\\", "=", "a:b",
+    "plain", "a b, c", "it's", '"x"', "[a]", "{a: b}", "${seed}", "1e3", "true", "null x",
+    "数据８", "a\nb", "\\", "=", "a:b",
 ]
 
 
