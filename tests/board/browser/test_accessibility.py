@@ -81,7 +81,8 @@ def show(watched: WatchedPage, screen: str) -> None:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_no_screen_scrolls_sideways_at_any_width(open_page: OpenPage, lang: str) -> None:
-    watched = open_page("start", lang=lang)
+    watched = open_page("learn", lang=lang)
+    watched.hold_draft("start", {}, {})
     for screen in SCREENS:
         show(watched, screen)
         for width in WIDTHS:
@@ -94,7 +95,8 @@ def test_no_screen_scrolls_sideways_at_any_width(open_page: OpenPage, lang: str)
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_each_control_has_a_name_and_a_role(open_page: OpenPage, screen: str) -> None:
-    watched = open_page("start")
+    watched = open_page("learn")
+    watched.hold_draft("learn", {}, {})
     show(watched, screen)
     session = watched.page.context.new_cdp_session(watched.page)
     nodes = session.send("Accessibility.getFullAXTree")["nodes"]
@@ -121,7 +123,8 @@ def describe(session: Any, node: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_each_control_is_reached_by_tab_and_shows_its_focus(open_page: OpenPage, screen: str) -> None:
-    watched = open_page("start")
+    watched = open_page("learn")
+    watched.hold_draft("learn", {}, {})
     show(watched, screen)
     page = watched.page
     page.evaluate("document.activeElement?.blur()")

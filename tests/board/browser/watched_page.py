@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -64,6 +65,15 @@ class WatchedPage:
         """Goes to another screen without loading the page again."""
         self.page.evaluate("(place) => { location.hash = `#/${place}`; }", place)
         return self.page
+
+    def hold_draft(self, place: str, choices: Mapping[str, str], values: Mapping[str, str]) -> None:
+        """Loads a screen with a draft. Come from the guide's screen, which asks for no plan, and take the tiny model:
+        the plan of the bundled one keeps the planner busy for long."""
+        draft = json.dumps({"choices": {"model": "tiny", **choices}, "values": dict(values), "adds": {}})
+        self.page.evaluate("(text) => sessionStorage.setItem('fulgurite.draft', text)", draft)
+        self.page.evaluate("(place) => history.replaceState(null, '', `#/${place}`)", place)
+        self.page.reload()
+        self.page.locator("#main h1").wait_for()
 
     def list_foreign(self) -> list[str]:
         """Returns the requests that left the origin."""

@@ -43,9 +43,9 @@ export function RunsScreen({t, lang}) {
   </div>`;
 }
 
-// The command of a search that is still running, by which it can be stopped.
+// The newest command of a search, by which it can be stopped, or which has the reason of its end.
 function findLaunch(launches, {id}) {
-  return (launches ?? []).find(({sweep, state}) => sweep === id && state !== "ended");
+  return (launches ?? []).find(({sweep}) => sweep === id);
 }
 
 function Filter({t, words, setWords, shown, total}) {

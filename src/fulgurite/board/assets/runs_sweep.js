@@ -7,6 +7,7 @@ import {StopButton} from "./launch.js";
 import {formatMetric, formatValue} from "./numbers.js";
 import {makeHash} from "./router.js";
 import {State} from "./run_icons.js";
+import {Notice} from "./ui.js";
 
 // Optuna's states of a trial, as those of a run.
 const STATES = {complete: "finished", fail: "failed"};
@@ -17,7 +18,8 @@ export function Sweep({t, lang, sweep, launch}) {
   const title = t("runs.sweep.title", {folder: sweep.folder || sweep.name});
   return html`<section class="panel stack sweep" aria-label=${title}>
     <h2>${title}</h2>
-    ${launch && html`<${StopButton} t=${t} lang=${lang} launch=${launch} />`}
+    ${launch && launch.state !== "ended" && html`<${StopButton} t=${t} lang=${lang} launch=${launch} />`}
+    ${launch?.state === "ended" && launch.error && html`<${Notice} level="error"><p>${launch.error}</p><//>`}
     <p class="soft">${t(`runs.sweep.${sweep.goal === "maximize" ? "maximize" : "minimize"}`, {metric: sweep.metric})}
       ${best && html`${" "}${t("runs.sweep.best", {number: best.number, value: formatMetric(best.value)})}`}</p>
     <div class="sweep-parts">
@@ -80,7 +82,8 @@ function Trial({t, trial, names, isBest}) {
   return html`<tr class=${isBest ? "is-best" : ""}>
     <th scope="row">${run ? html`<a href=${makeHash("run", run)}>${number}</a>` : number}
       ${isBest && html`${" "}<span class="chip ok">${t("runs.sweep.is_best")}</span>`}</th>
-    <td title=${why}><${State} t=${t} state=${STATES[state] ?? state} /></td>
+    <td><${State} t=${t} state=${STATES[state] ?? state} />
+      ${why && html`<span class="soft small trial-why">${why}</span>`}</td>
     <td>${formatMetric(value)}</td>
     ${names.map((name) => html`<td key=${name}>${formatValue(params?.[name])}</td>`)}
   </tr>`;
