@@ -17,9 +17,9 @@ export function Outcome({t, planned}) {
     <${ErrorNotice} error=${error}><${ErrorRemedy} error=${error} /><//>
     ${error ? html`<${AppliedLine} />` : null}
     ${plan?.memory && !error ? html`<${Fit} t=${t} memory=${plan.memory} />` : null}
-    ${plan && !error ? html`<${FindingList} t=${t} findings=${plan.findings} short />` : null}
     <p class="line"><a class="button" href=${makeHash("plan")}>${t("start.to_plan")}</a>
       <a class="button" href=${makeHash("parameters")}>${t("start.to_parameters")}</a></p>
+    ${plan && !error ? html`<${FindingList} t=${t} findings=${plan.findings} short />` : null}
   </div>`;
 }
 
