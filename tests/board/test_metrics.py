@@ -57,6 +57,22 @@ def test_share_of_clipped_steps_is_over_the_last_hundred(tmp_path: Path) -> None
     assert [y for _, y in reader.describe(300)["series"]["clipped_share"]] == pytest.approx(expected)
 
 
+def test_new_rows_have_what_is_computed_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    reader = MetricsReader(path)
+    write(path, {"step": 1, "train/loss": 3.0, "train/clipped": 1.0})
+    reader.refresh()
+    mark = reader.mark
+    write(path, {"step": 2, "train/loss": 2.0, "train/clipped": 0.0}, {"step": 2, "val/loss": 2.5})
+    reader.refresh()
+    found = reader.read_after(mark)
+    assert found is not None
+    series = reader.describe(100)["series"]
+    assert found["rows"][0]["smoothed"] == series["smoothed"][-1][1]
+    assert found["rows"][0]["clipped_share"] == 0.5
+    assert "smoothed" not in found["rows"][1]
+
+
 def test_nan_is_null_and_leaves_a_gap(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, {"step": 1, "train/loss": 2.0}, {"step": 2, "train/loss": None}, {"step": 3, "train/loss": math.nan})

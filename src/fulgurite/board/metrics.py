@@ -199,15 +199,17 @@ class MetricsReader:
             if (tail + data)[-len(self._tail):] != self._tail[-len(tail + data):]:
                 return None  # the file was rewound since it was read
             rows, _ = parse_rows(data)
-            shown = self._add_smoothed([to_json_row(row) for row in rows])
+            shown = self._add_computed([to_json_row(row) for row in rows])
             return {"rows": shown, "offset": self.offset, "after": self.mark}
 
-    def _add_smoothed(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        curve = self.curves.get(SMOOTHED, MetricCurve())
-        with_loss = [row for row in rows if row.get(LOSS) is not None]
-        newest = curve.values[len(curve.values) - len(with_loss):]
-        for row, value in zip(with_loss, newest, strict=False):
-            row[SMOOTHED] = value
+    def _add_computed(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Adds to the newest rows what is computed of their numbers, so that a page that follows draws it too."""
+        for source, name in ((LOSS, SMOOTHED), (CLIPPED, CLIPPED_SHARE)):
+            curve = self.curves.get(name, MetricCurve())
+            having = [row for row in rows if row.get(source) is not None]
+            newest = curve.values[len(curve.values) - len(having):]
+            for row, value in zip(having, newest, strict=False):
+                row[name] = value
         return rows
 
 

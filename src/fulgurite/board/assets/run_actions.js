@@ -8,6 +8,9 @@ import {go} from "./router.js";
 import {replaceDraft} from "./store.js";
 import {Button, Dialog, ErrorNotice, announce} from "./ui.js";
 
+// Milliseconds after which a run that has not stopped can be asked again, as on the server.
+const STOP_AGAIN = 10_000;
+
 export function Actions({t, lang, run, toChat, isChatting}) {
   const [busy, setBusy] = useState("");
   const [error, setError] = useState(null);
@@ -25,10 +28,11 @@ export function Actions({t, lang, run, toChat, isChatting}) {
     }
   };
   const send = (name, body) => post(`/api/runs/${encodeURIComponent(run.id)}/${name}`, body ?? {}, {lang});
-  // The button stays off until the run has stopped: saving the checkpoint takes a moment.
+  // The button is off while the run saves its checkpoint; asked once more, the run leaves without saving.
   const stop = () => act("stop", async () => {
     await send("stop");
     announce(t("run.action.stopping"));
+    setTimeout(() => setBusy(""), STOP_AGAIN);
   });
   const resume = (anyway) => act("resume", async () => {
     const {launch} = await send("resume", {anyway});
