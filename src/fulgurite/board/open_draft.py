@@ -20,12 +20,10 @@ from fulgurite.config.overrides import UNREADABLE, quote_typed, read_value, unes
 from fulgurite.config.renamed import rename_config, rename_words
 from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
 from fulgurite.config.schema import Knob, strip_none
-from fulgurite.config.stored import add_strategy
 from fulgurite.errors import ConfigError
 from fulgurite.explain.choices import read_default_options
 from fulgurite.foreign_names.settings_file import translate_tree
 from fulgurite.language.message import UserMessage, message
-from fulgurite.run.stored_words import read_stored_words
 
 PROGRAM = ("fulgurite", "train", "plan")
 OWN_FOLDER = ("run_dir", "resume.run", "resume.allow", "sweep.trial")
@@ -71,6 +69,8 @@ def open_text(line: str, allow_code: bool = False) -> Opened:
 
 def open_run(folder: Path, allow_code: bool = False) -> Opened:
     """Reads the words of the run in a folder. Raises CheckpointError if it is no run."""
+    from fulgurite.run.stored_words import read_stored_words  # imports Hydra
+
     return open_words(read_stored_words(folder), allow_code)
 
 
@@ -201,6 +201,8 @@ def _load_yaml(text: str) -> Any:
 
 def _open_own(tree: Mapping[str, Any], text: str, allow_code: bool) -> Opened:
     """Reads a config of ours: the options under `option` or in `defaults`, and the values that are not the default."""
+    from fulgurite.config.stored import add_strategy  # imports Hydra, which the server does not need to start
+
     opened = Opened()
     words = [word for line in TOGETHER.findall(text) for word in line.split()]
     words += list(_list_defaults(tree.get("defaults")))

@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, QuotedString
-from hydra.errors import HydraException
 
 from fulgurite.config.override_names import encode_key, read_name
 from fulgurite.config.schema import Knob, strip_none
@@ -62,11 +59,23 @@ def unescape(value: Any) -> Any:
 
 def read_value(value: str, keep_quotes: bool = False) -> Any:
     """A value as Hydra reads it, or UNREADABLE."""
+    # Hydra takes a quarter of a second to import, which the server of the board does not need to start.
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import QuotedString
+    from hydra.errors import HydraException
+
     try:
         found = OverridesParser.create().parse_override(f"x={value}").value()
     except (HydraException, ValueError, RecursionError):  # ValueError: an integer of more digits than Python reads
         return UNREADABLE
     return found if keep_quotes or not isinstance(found, QuotedString) else found.text
+
+
+def _is_choice(found: object) -> bool:
+    """Returns whether a value that was read is a choice of a sweep."""
+    from hydra.core.override_parser.types import ChoiceSweep
+
+    return isinstance(found, ChoiceSweep)
 
 
 def find_text_kind(name: str, knobs: Mapping[str, Knob]) -> str:
@@ -95,7 +104,7 @@ def quote_typed(text: str, knobs: Mapping[str, Knob], multirun: bool = False) ->
         return text
     keep: Callable[[str], str] = {"text": _quote_text, "list": _quote_list, "mapping": _quote_mapping}[kind]
     found = read_value(value, keep_quotes=True)
-    if multirun and isinstance(found, ChoiceSweep):
+    if multirun and _is_choice(found):
         inside = CHOICE.fullmatch(value.strip())
         return f"{head}={','.join(keep(part) for part in split(inside[1] if inside else value))}"
     return f"{head}={keep(value)}"
@@ -104,7 +113,7 @@ def quote_typed(text: str, knobs: Mapping[str, Knob], multirun: bool = False) ->
 def _quote_text(value: str) -> str:
     found = read_value(value, keep_quotes=True)
     typed = isinstance(found, bool | int | float) or (
-        isinstance(found, ChoiceSweep) and CHOICE.fullmatch(value.strip()) is None
+        _is_choice(found) and CHOICE.fullmatch(value.strip()) is None
     )
     unreadable = found is UNREADABLE and value.strip()[0] not in "'\"[{"
     return quote(value.strip()) if typed or unreadable else value
@@ -114,7 +123,8 @@ def _quote_list(value: str) -> str:
     bare_value = value.strip()
     if not (bare_value.startswith("[") and bare_value.endswith("]")):
         found = read_value(value, keep_quotes=True)
-        one = found is not None and not isinstance(found, list | dict | ChoiceSweep) and not bare_value.startswith("[")
+        whole = isinstance(found, list | dict) or _is_choice(found) or bare_value.startswith("[")
+        one = found is not None and not whole
         return f"[{_quote_text(value)}]" if one else value
     inside = bare_value[1:-1]
     return f"[{','.join(_quote_element(part) for part in split(inside))}]" if inside.strip() else value

@@ -15,7 +15,6 @@ from fulgurite.board.server.run_services import RunServices
 from fulgurite.config.overrides import quote_verbatim
 from fulgurite.errors import ConfigError, FulguriteError
 from fulgurite.explain.choices import read_default_options
-from fulgurite.run.folder import claim_folder, claim_run_folder
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A name of a run that the page may give: it becomes a part of the folder's name."""
@@ -58,6 +57,8 @@ def read_run_name(body: dict[str, Any], draft: Draft) -> str:
 
 def claim(roots: Roots, draft: Draft, name: str) -> Path:
     """Makes the folder of a new run or search. Raises RequestError with the reason if the disk refuses."""
+    from fulgurite.run.folder import claim_folder, claim_run_folder  # imports Hydra
+
     home = choose_home(roots.folders[0])
     if draft.is_search:
         label = name or (draft.adds["sweep"] if NAME.fullmatch(draft.adds["sweep"]) else "sweep")
