@@ -37,7 +37,7 @@ ATTACKS = """async (board) => {
   await attempt('delete', () => fetch(`${board}/api/runs`, {...include, method: 'DELETE'}));
   await attempt('beacon', () => navigator.sendBeacon(`${board}/api/runs`, body));
   await attempt('image', () => settle(add('img', {src: `${board}/assets/icon.svg`})));
-  await attempt('script', () => settle(add('script', {src: `${board}/assets/main.js`, type: 'module'})));
+  await attempt('script', () => settle(add('script', {src: `${board}/assets/app/main.js`, type: 'module'})));
   await attempt('plain script', () => settle(add('script', {src: `${board}/api/texts`})));
   await attempt('style', () => settle(add('link', {rel: 'stylesheet', href: `${board}/assets/board.css`})));
   await attempt('events', () => settle(new EventSource(`${board}/api/events`, {withCredentials: true}), 'onopen'));

@@ -21,7 +21,7 @@ def evaluate(open_page: OpenPage) -> Any:
 
 def test_rates_are_written_as_they_are_typed(evaluate: Any) -> None:
     numbers = [5e-5, 0.001, 0.05, 1, 128, 1_000_000, 2.5e-7, 0, 1 / 3]
-    written = evaluate("format", "return values[0].map(m.formatRate)", numbers)
+    written = evaluate("app/format", "return values[0].map(m.formatRate)", numbers)
     assert written == ["5e-5", "1e-3", "0.05", "1", "128", "1000000", "2.5e-7", "0", "0.3333"]
 
 
@@ -31,7 +31,7 @@ def test_command_lines_and_yaml_are_told_apart(evaluate: Any) -> None:
         "# a comment\noptim:\n  lr: 1": True, "- override /stage: sft": True, "model_name_or_path: x": True,
         "fulgurite train data.path='a: b'": False,
     }
-    assert evaluate("open", "return values[0].map(m.isYaml)", list(texts)) == list(texts.values())
+    assert evaluate("start/open", "return values[0].map(m.isYaml)", list(texts)) == list(texts.values())
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_command_lines_and_yaml_are_told_apart(evaluate: Any) -> None:
 def test_bars_hold_every_mark(evaluate: Any, row: dict[str, Any], yours: float | None) -> None:
     marks = [row["derived"], yours, *(row["usual"].get("values") or [row["usual"]["low"], row["usual"]["high"]])]
     places = evaluate(
-        "rangebar", "const s = m.makeScale(values[0], values[1]); return values[2].map(s.place)", row, yours,
+        "charts/rangebar", "const s = m.makeScale(values[0], values[1]); return values[2].map(s.place)", row, yours,
         [mark for mark in marks if mark is not None],
     )
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in places), places
