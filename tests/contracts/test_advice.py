@@ -13,7 +13,7 @@ from fulgurite.config.schema import Knob, Range, Usual
 from fulgurite.explain.choices import Preset, list_presets
 from fulgurite.explain.knob_index import list_contexts, list_every_knob
 from fulgurite.plan.rules import UNUSUAL, find_troubles
-from fulgurite.plan.value_check import judge_value
+from fulgurite.plan.value_check import find_value_troubles
 from fulgurite.sweep.search import find_knob
 from fulgurite.sweep.spaces import SPACES, Span, build_space
 
@@ -49,7 +49,7 @@ def test_no_rule_objects_to_what_a_sweep_draws(space: str) -> None:
         drawn = build_space(knob, knob.find_usual(run))
         ends = (drawn.low, drawn.high) if isinstance(drawn, Span) else (drawn.values[0], drawn.values[-1])
         for end in ends:
-            found = judge_value([f"{name}={end}", *choices])
+            found = find_value_troubles([f"{name}={end}", *choices])
             assert [trouble for trouble in found if trouble.rule.startswith(JUDGES_VALUES)] == [], (name, end)
 
 

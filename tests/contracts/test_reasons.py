@@ -24,6 +24,7 @@ OWN = {
     "scheduler.warmup_ratio": r"of the steps", "scheduler.warmup_steps": r"of \d+ steps",
     "stage.beta": r"^{loss}: ", "stage.clip_high": r"clip", "stage.gamma": r"margin|stage\.beta",
     "stage.label_smoothing": r"smoothing", "stage.length_normalize": r"sum|mean", "stage.orpo_weight": r"^orpo: ",
+    "stage.rollout_batch": r"rollout|device",
     "stage.reference_mode": r"reference|adapter|frozen copy", "stage.sft_weight": r"term", "stage.tau": r"temperature",
     "trainer.devices": r"device|GPU|process", "trainer.epochs": r"pass", "trainer.eval_every": r"1/5 of the run",
     "trainer.global_batch_size": r"batch|pairs|baseline|rollout|examples|row",

@@ -35,7 +35,7 @@ def test_source_depends_on_the_files_and_how_they_are_read(tmp_path: Path) -> No
     words = ["data=file", f"data.path={file}"]
 
     def key(*more: str) -> object:
-        return key_source(compose([*words, *more]).run)
+        return key_source((run := compose([*words, *more]).run).stage.name, run.data)
 
     before = key()
     assert key("data.max_length=64", "optim.lr=1e-3") == before
@@ -48,7 +48,9 @@ def test_source_depends_on_the_files_and_how_they_are_read(tmp_path: Path) -> No
 def test_model_template_and_rows_have_keys_of_their_own() -> None:
     def keys(*words: str) -> tuple[object, object, object]:
         run = compose(["model=tiny", *words]).run
-        return key_outline(run, settle_precision(run.precision, run.trainer)), key_template(run), key_rows(run)
+        dtypes = settle_precision(run.precision, run.trainer)
+        outline = key_outline(run.stage, run.method, run.model, dtypes)
+        return outline, key_template(run.model, run.data, run.stage.gives_rewards), key_rows(run.data, run.seed)
 
     plain = keys()
     assert keys("optim.lr=1e-3") == plain
@@ -74,6 +76,6 @@ def test_a_kept_source_is_used_again(tmp_path: Path) -> None:
     assert first.rows is second.rows
     assert second.seen.run.optim.lr == 2e-3
     assert first.seen.model is not second.seen.model
-    assert key_tokens(source, one.run) == key_tokens(source, other.run)
+    assert key_tokens(source, one.run.data) == key_tokens(source, other.run.data)
     plain = prepare_run(other, build_checked_source(other), dtypes)
     assert plain.report == second.report

@@ -31,7 +31,7 @@ def build_checked_source(composed: Composed, recall: Recall = make_anew) -> Sour
     refuse_missing(run.model, run.precision, run.trainer)
     if run.lr_finder.enabled:
         refuse_find(run.stage, run.private, run.world_size, run.resume.run)
-    key = () if recall is make_anew else key_source(run)
+    key = () if recall is make_anew else key_source(run.stage.name, run.data)
     source: Source = recall("source", key, lambda: build(run.data, stage=run.stage.name, seed=run.seed))
     validates = run.data.val_fraction > 0 or bool(getattr(run.data, "val_path", None))
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, validates)

@@ -13,7 +13,6 @@ from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.facts import Facts
 from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import decide, fill, note
-from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.data.cache import find_cache_root
 from fulgurite.data.config import Data
@@ -76,12 +75,12 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes, recall: Reca
         composed = note(composed, Decision("precision", dtypes.option, Kind.derived, why))
     run, facts = composed.run, Facts(device=device(composed.run.trainer), processes=composed.run.world_size)
     is_kept = recall is not make_anew  # the keys take time too
-    outlined = key_outline(run, dtypes) if is_kept else ()
+    outlined = key_outline(run.stage, run.method, run.model, dtypes) if is_kept else ()
     outline = recall("outline", outlined, lambda: read_outline(run, dtypes))
-    templated = key_template(run) if is_kept else ()
+    templated = key_template(run.model, run.data, run.stage.gives_rewards) if is_kept else ()
     model = resize_adapter(outline.facts, run.method)
     template, model.template_differs, model.free_padding = recall(
-        "template", templated, lambda: read_template(run, outline.tokenizer)
+        "template", templated, lambda: read_template(run.data, run.stage.gives_rewards, outline.tokenizer)
     )
     model.template_name = template.name
     if run.model.folder() is not None:
@@ -89,14 +88,14 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes, recall: Reca
 
         base: Any = find_base(run.model)
         model.invalid_generation = invalid_fields(base.path, base.revision) if base.folder() is not None else {}
-    tokenized = (templated, key_tokens(source, run)) if is_kept else ()
+    tokenized = (templated, key_tokens(source, run.data)) if is_kept else ()
     encoded = recall("tokens", tokenized, lambda: tokenize_source(
         source, template.tokenizer, template, run.data, find_cache_root(), run.data.max_length or outline.length
     ))
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
     composed = fill(composed, facts, "data")
     run = composed.run
-    split = (tokenized, key_rows(run)) if is_kept else ()
+    split = (tokenized, key_rows(run.data, run.seed)) if is_kept else ()
     rows, val, report = recall(
         "rows", split, lambda: split_dataset(encoded, run.data, run.seed, run.data.max_length, run.data.packing)
     )
@@ -115,14 +114,14 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes, recall: Reca
     return Gathered(composed, encoded, rows, val, report, facts, seen, template)
 
 
-def read_template(run: RunConfig, tokenizer: Any) -> tuple[Template, str | UserMessage, bool]:
+def read_template(data: Data, rewards: bool, tokenizer: Any) -> tuple[Template, str | UserMessage, bool]:
     """Returns the chat template, how transformers renders it otherwise, and whether padding has a token of its own.
 
     The template is stored in a copy of the tokenizer, so that another template can be read after it.
     """
     own = copy(tokenizer)
-    template = load_template(run.data.template, own, run.data.arguments(), run.data.special_tokens)
-    differs = describe_difference(template, own) or "" if not run.stage.gives_rewards else ""
+    template = load_template(data.template, own, data.arguments(), data.special_tokens)
+    differs = describe_difference(template, own) or "" if not rewards else ""
     return template, differs, free_padding(own, template.stop_ids) is not None
 
 

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fulgurite.config.provenance import to_plain
-from fulgurite.config.run import RunConfig
 from fulgurite.data.files import HUB, find_files
 from fulgurite.data.source import Source
 
 if TYPE_CHECKING:
+    from fulgurite.data.config import Data
+    from fulgurite.method.config import Method
+    from fulgurite.model.config import Model
     from fulgurite.precision.policy import Dtypes
+    from fulgurite.stage.config import Stage
 
 T = TypeVar("T")
 OF_SOURCE = ("path", "val_path", "format", "columns", "roles", "weights", "max_drop", "special_tokens")
@@ -62,37 +65,36 @@ class Keeper:
         return found
 
 
-def key_source(run: RunConfig) -> Hashable:
+def key_source(stage: str, data: Data) -> Hashable:
     """Returns what a run's source depends on: the files as they are now, and how they are read.
 
     Raises DataError if a file is not there.
     """
-    chosen = {name: getattr(run.data, name, None) for name in OF_SOURCE}
+    chosen = {name: getattr(data, name, None) for name in OF_SOURCE}
     words = [word for name in ("path", "val_path") for word in chosen[name] or ()]
     local = [word for word in words if not word.startswith(HUB)]
     files = [path for group in find_files(local) for path in group] if local else []
-    return run.stage.name, run.data.name, _dump(chosen), tuple(map(_describe_file, files))
+    return stage, data.name, _dump(chosen), tuple(map(_describe_file, files))
 
 
-def key_outline(run: RunConfig, dtypes: Dtypes) -> Hashable:
+def key_outline(stage: Stage, method: Method, model: Model, dtypes: Dtypes) -> Hashable:
     """Returns what the outline of a run's model depends on, but for the rank if `resize_adapter` can change it."""
-    stage, method = run.stage, to_plain(run.method)
-    left_out = UNSHAPED | ({"rank"} if has_free_rank(run.method) else set())
-    parts = [{name: value for name, value in method.items() if name not in left_out}, stage.gives_rewards,
+    left_out = UNSHAPED | ({"rank"} if has_free_rank(method) else set())
+    parts = [{name: value for name, value in to_plain(method).items() if name not in left_out}, stage.gives_rewards,
              stage.value_head, getattr(stage, "router_aux_loss_coef", None), list(map(str, asdict(dtypes).values()))]
-    adapter = getattr(run.method, "adapter_path", None)
-    return _key_model(run), _dump(parts), _describe_folder(Path(adapter).expanduser()) if adapter else ()
+    adapter = getattr(method, "adapter_path", None)
+    return _key_model(model), _dump(parts), _describe_folder(Path(adapter).expanduser()) if adapter else ()
 
 
-def key_template(run: RunConfig) -> Hashable:
+def key_template(model: Model, data: Data, rewards: bool) -> Hashable:
     """Returns what a chat template depends on: the tokenizer of the model, and the template's own parameters."""
-    own = run.data.template, _dump(run.data.arguments()), str(run.data.special_tokens)
-    return _key_model(run), own, run.stage.gives_rewards
+    own = data.template, _dump(data.arguments()), str(data.special_tokens)
+    return _key_model(model), own, rewards
 
 
-def _key_model(run: RunConfig) -> Hashable:
-    folder = run.model.folder()
-    return _dump(run.model), _describe_folder(folder.expanduser()) if folder is not None else ()
+def _key_model(model: Model) -> Hashable:
+    folder = model.folder()
+    return _dump(model), _describe_folder(folder.expanduser()) if folder is not None else ()
 
 
 def has_free_rank(method: Any) -> bool:
@@ -103,20 +105,20 @@ def has_free_rank(method: Any) -> bool:
     )
 
 
-def key_tokens(source: Source, run: RunConfig) -> Hashable:
+def key_tokens(source: Source, data: Data) -> Hashable:
     """Returns what the tokens of a checked source depend on beside the template."""
     from fulgurite.data.tokenized import LONG, check_source  # loads transformers
 
     seal = check_source(source).seal
-    most = run.data.max_length if seal.longest >= LONG else None
+    most = data.max_length if seal.longest >= LONG else None
     read = (source.stage, tuple(map(str, source.files)), len(source.train), tuple(source.weights),
             tuple(map(str, source.formats)), _dump(source.columns))
-    return seal.hex(), read, str(run.data.mask), str(run.data.too_long), most
+    return seal.hex(), read, str(data.mask), str(data.too_long), most
 
 
-def key_rows(run: RunConfig) -> Hashable:
+def key_rows(data: Data, seed: int) -> Hashable:
     """Returns what the rows depend on beside the tokens."""
-    return _dump(to_plain(run.data)), run.seed
+    return _dump(to_plain(data)), seed
 
 
 def _dump(value: Any) -> str:

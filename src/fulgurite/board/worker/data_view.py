@@ -6,7 +6,7 @@ It reads the beginning of the files within a few seconds, so that a file of any 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -18,9 +18,8 @@ from fulgurite.board.draft_guard import IsAllowed
 from fulgurite.board.worker.length_bins import count_bins
 from fulgurite.board.worker.outside import refuse_outside
 from fulgurite.config.compose import compose
-from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build, list_options
-from fulgurite.data.config import SpecialTokens
+from fulgurite.data.config import Data, SpecialTokens
 from fulgurite.data.example import Bad, Example
 from fulgurite.data.source import STAGE, Source
 from fulgurite.data.template import Learned, Template
@@ -64,7 +63,7 @@ class Head:
 def preview_data(draft: Draft, words: Sequence[str], is_allowed: IsAllowed, keep: Keeper) -> dict[str, Any]:
     """Returns the answer of /api/data. Raises DataError if nothing of the data can be read."""
     run = compose(words).run
-    stages, failed = find_stages(run)
+    stages, failed = find_stages(run.data, run.stage.name, run.seed)
     if not stages:
         raise failed
     # as long as no stage is chosen that can read them, the usual one for these records is taken
@@ -74,7 +73,18 @@ def preview_data(draft: Draft, words: Sequence[str], is_allowed: IsAllowed, keep
     source: Source = build(run.data, stage=taken, seed=run.seed)
     refuse_outside(source.files, is_allowed, run.data.shipped[0] != "")
     head = read_head(source)
-    refusal, changes = str(describe_refusal(head, run)), None
+
+    def make_template() -> Template:
+        # the model may not be there yet: the preview then shows the records without tokens
+        dtypes = settle_precision(run.precision, run.trainer)
+        outlined = key_outline(run.stage, run.method, run.model, dtypes)
+        outline = keep("outline", outlined, lambda: read_outline(run, dtypes))
+        rewards = run.stage.gives_rewards
+        templated = key_template(run.model, run.data, rewards)
+        template, _, _ = keep("template", templated, lambda: read_template(run.data, rewards, outline.tokenizer))
+        return template
+
+    refusal, changes = str(describe_refusal(head, run.data.max_drop)), None
     chosen = draft.choices.get("stage", taken)
     if chosen != taken:
         refusal, changes = str(failed), {"choices": {"stage": taken}, "values": {}}
@@ -93,30 +103,29 @@ def preview_data(draft: Draft, words: Sequence[str], is_allowed: IsAllowed, keep
             source.check()  # raises the error that has the remedy
         return answer
     try:
-        answer |= show_examples(run, source, head, keep)
+        answer |= show_examples(run.data, source, head, make_template)
     except FulguriteError as error:  # the model is not there yet, or its template refuses the records
         answer |= {"note": str(error), "shown": [show_plain(example) for example in head.examples[:MOST_SHOWN]]}
     return answer
 
 
-def find_stages(run: RunConfig) -> tuple[list[str], FulguriteError]:
-    """Returns the stages that read the format of the data, the usual one for it first, and the error of the run's
-    stage."""
+def find_stages(data: Data, stage: str, seed: int) -> tuple[list[str], FulguriteError]:
+    """Returns the stages that read the format of the data, the usual one for it first, and the error of `stage`."""
     found: dict[str, Source] = {}
     failed: FulguriteError = DataError()
-    for name in dict.fromkeys([run.stage.name, *list_options("stage")]):
+    for name in dict.fromkeys([stage, *list_options("stage")]):
         try:
-            found[name] = build(run.data, stage=name, seed=run.seed)
+            found[name] = build(data, stage=name, seed=seed)
         except RequestError as error:
             failed = failed if failed.message else error
     usual = {STAGE.get(source.formats[0]) for source in found.values() if source.formats}
     return sorted(found, key=lambda name: name not in usual), failed
 
 
-def describe_refusal(head: Head, run: RunConfig) -> UserMessage:
+def describe_refusal(head: Head, max_drop: int) -> UserMessage:
     """Returns why training would refuse these records, an empty sentence if it would not."""
     count = sum(count for count, _ in head.bad.values())
-    if count <= run.data.max_drop or head.first_bad is None:
+    if count <= max_drop or head.first_bad is None:
         return UserMessage()
     return message(
         "{first}; {count:,} records cannot be used. Correct them, or leave them out with data.max_drop={count}.",
@@ -144,16 +153,13 @@ def read_head(source: Source) -> Head:
     return head
 
 
-def show_examples(run: RunConfig, source: Source, head: Head, keep: Keeper) -> dict[str, Any]:
+def show_examples(data: Data, source: Source, head: Head, make_template: Callable[[], Template]) -> dict[str, Any]:
     """Tokenizes examples for a few seconds: their lengths, and the first of them as text with what is learned."""
-    dtypes = settle_precision(run.precision, run.trainer)
-    outlined = key_outline(run, dtypes)
-    outline = keep("outline", outlined, lambda: read_outline(run, dtypes))
-    template, _, _ = keep("template", key_template(run), lambda: read_template(run, outline.tokenizer))
+    template = make_template()
     lengths: list[int] = []
     shown: list[Shown] = []
     end = time.monotonic() + SECONDS_TOKENIZING
-    for example, learned, second in _tokenize(run, source, head.examples, template):
+    for example, learned, second in _tokenize(data, source, head.examples, template):
         whole = len(learned.ids)
         lengths.append(max(second, whole - second) if second is not None else whole)
         if len(shown) < MOST_SHOWN:
@@ -174,14 +180,14 @@ def show_examples(run: RunConfig, source: Source, head: Head, keep: Keeper) -> d
 
 
 def _tokenize(
-    run: RunConfig, source: Source, examples: Sequence[Example], template: Template
+    data: Data, source: Source, examples: Sequence[Example], template: Template
 ) -> Iterator[tuple[Example, Learned, int | None]]:
     waiting = iter(examples)
     while chunk := list(islice(waiting, CHUNK)):
-        if SpecialTokens(run.data.special_tokens) is SpecialTokens.drop:
+        if SpecialTokens(data.special_tokens) is SpecialTokens.drop:
             chunk = [replace(example) for example in chunk]
         for example, learned, _, second in tokenize_examples(
-            chunk, template.tokenizer, template, run.data, source.reads.prompts
+            chunk, template.tokenizer, template, data, source.reads.prompts
         ):
             yield example, learned, second
 

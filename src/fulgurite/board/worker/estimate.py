@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fulgurite.config.run import RunConfig
 from fulgurite.files.json import read_json
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.plan.context import PlanFacts
@@ -36,10 +35,10 @@ class SpeedBook:
         self._known: dict[Path, tuple[int, dict[str, Any]]] = {}
         self._newest: tuple[float, list[Path]] = (-FRESH, [])
 
-    def find(self, run: RunConfig, choices: Mapping[str, str]) -> float | None:
+    def find(self, choices: Mapping[str, str], values: Mapping[str, Any]) -> float | None:
         """Returns the median tokens a second of the newest runs of the same stage, method and model; None without
-        one."""
-        wanted = _describe_run(run, choices)
+        one. `values` are those of the run's parameters, by name."""
+        wanted = json.dumps([*map(choices.get, ALIKE), *map(values.get, SAME)], default=str)
         found = []
         for folder in self._list_newest():
             entry = self._read(folder)
@@ -85,14 +84,6 @@ def _read_run(folder: Path) -> dict[str, Any]:
     choices = origin.get("choices") or {}
     like = json.dumps([*(choices.get(group) for group in ALIKE), *(knobs.get(name) for name in SAME)], default=str)
     return {"like": like, "speed": median(speeds) if speeds else None}
-
-
-def _describe_run(run: RunConfig, choices: Mapping[str, str]) -> str:
-    values = []
-    for name in SAME:
-        group, _, key = name.partition(".")
-        values.append(getattr(getattr(run, group), key, None))
-    return json.dumps([*(choices.get(group) for group in ALIKE), *values], default=str)
 
 
 def estimate_time(seen: PlanFacts, speed: float | None) -> float | None:

@@ -24,6 +24,7 @@ from fulgurite.board.draft_guard import IsAllowed
 from fulgurite.board.roots import Roots
 from fulgurite.board.worker.outside import refuse_outside
 from fulgurite.board.worker.remedy import find_error_words, find_parameter
+from fulgurite.config.schema import walk_settings
 from fulgurite.errors import FulguriteError
 from fulgurite.language.current import LANGUAGES, use_language
 from fulgurite.text.console import to_one_line
@@ -89,7 +90,7 @@ class Worker:
         dtypes = settle_precision(composed.run.precision, composed.run.trainer)
         gathered = prepare_run(composed, source, dtypes, self.keep)
         report = judge_run(dtypes, gathered)
-        speed = self.speeds.find(report.seen.run, composed.choices)
+        speed = self.speeds.find(composed.choices, {k.path: v for k, v in walk_settings(report.seen.run)})
         return build_plan(draft, words, gathered, report, self.allow_code, speed)
 
     def preview(self, request: Mapping[str, Any]) -> dict[str, Any]:

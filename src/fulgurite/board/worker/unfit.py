@@ -20,22 +20,20 @@ def find_unfit(run: RunConfig) -> dict[str, dict[str, str]]:
     """
     load_options()
     found: dict[str, dict[str, str]] = {}
+
+    def find_reason(group: str, name: str) -> str:
+        if name == getattr(run, group).name:
+            return ""
+        changes: dict[str, Any] = {group: list_options(group)[name]()}
+        other = dataclasses.replace(run, **changes)
+        refusals = (option.find_refusal(other) for option in other.list_options())
+        return next((str(sentence) for sentence in refusals if sentence is not None), "")
+
     for group in GROUPS:
-        reasons = {name: reason for name in list_options(group) if (reason := _find_reason(run, group, name))}
+        reasons = {name: reason for name in list_options(group) if (reason := find_reason(group, name))}
         # a preset is an option with other values, and goes with the same partners
         reasons |= {p.name: reasons[p.base] for p in list_presets(group) if p.base in reasons}
         if reasons:
             found[group] = reasons
     return found
 
-
-def _find_reason(run: RunConfig, group: str, name: str) -> str:
-    if name == getattr(run, group).name:
-        return ""
-    changes: dict[str, Any] = {group: list_options(group)[name]()}
-    other = dataclasses.replace(run, **changes)
-    for option in other.list_options():
-        sentence = option.find_refusal(other)
-        if sentence is not None:
-            return str(sentence)
-    return ""

@@ -17,7 +17,7 @@ const LOADERS = {
   plan: async () => (await import("../plan/plan.js")).PlanScreen,
   launch: async () => (await import("../run/launch.js")).LaunchScreen,
   run: async () => (await import("../run/run.js")).RunScreen,
-  runs: async () => (await import("../runs/runs.js")).RunsScreen,
+  runs: async () => (await import("../all_runs/runs.js")).RunsScreen,
   learn: async () => (await import("../learn/learn.js")).LearnScreen,
 };
 const WITH_COMMAND = ["start", "parameters", "plan"];
