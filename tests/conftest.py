@@ -22,12 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The slow tests first: with two workers the suite then ends with short ones on both. Cells of `matrix` only where
-    `-m` names it."""
-    if "matrix" not in config.option.markexpr:
-        further = [item for item in items if item.get_closest_marker("matrix") is not None]
-        config.hook.pytest_deselected(items=further)
-        items[:] = [item for item in items if item.get_closest_marker("matrix") is None]
+    """The slow tests first: with two workers the suite then ends with short ones on both. Tests of a target of their
+    own only if `-m` names it."""
+    for target in ("matrix", "browser"):
+        if target not in config.option.markexpr:
+            further = [item for item in items if item.get_closest_marker(target) is not None]
+            config.hook.pytest_deselected(items=further)
+            items[:] = [item for item in items if item.get_closest_marker(target) is None]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

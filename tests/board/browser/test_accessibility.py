@@ -11,6 +11,8 @@ from tests.board.browser.conftest import OpenPage
 from tests.board.browser.run_folders import make_finding, make_samples, write_run
 from tests.board.browser.watched_page import WatchedPage
 
+pytestmark = pytest.mark.browser
+
 SCREENS = ("start", "parameters", "plan", "run", "runs", "learn")
 WIDTHS = (360, 768, 1280)
 NO_ROLE = ("generic", "none", "presentation", "")

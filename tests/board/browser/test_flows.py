@@ -14,6 +14,8 @@ from tests.board.browser.conftest import OpenPage
 from tests.board.browser.run_folders import write_run
 from tests.board.browser.watched_page import WatchedPage, is_refused
 
+pytestmark = pytest.mark.browser
+
 LANGUAGES = ("en", "zh")
 SHORT = {
     "trainer.max_steps": "4", "trainer.global_batch_size": "4", "stage.prompts": "[]", "data.max_samples": "40",

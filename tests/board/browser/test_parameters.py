@@ -8,6 +8,8 @@ from tests.board.browser.contrast import assert_readable_everywhere
 from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, wait_for_plan
 from tests.board.browser.watched_page import is_refused
 
+pytestmark = pytest.mark.browser
+
 FIND_UNNAMED = """() => [...document.querySelectorAll('.rows .row')].filter((row) => {
   const field = row.querySelector('input, select');
   const help = (field?.getAttribute('aria-describedby') ?? '').split(' ').map((id) => document.getElementById(id));

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.contrast import assert_readable_everywhere
 from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, set_draft, wait_for_plan
+
+pytestmark = pytest.mark.browser
 
 
 def test_plan_follows_what_is_typed(open_page: OpenPage) -> None:

@@ -15,6 +15,8 @@ from tests.board.browser.conftest import OpenPage
 from tests.board.browser.run_folders import write_metrics, write_run
 from tests.board.browser.watched_page import WatchedPage, is_lost_connection
 
+pytestmark = pytest.mark.browser
+
 WORDS = (
     "model=tiny", "data.max_samples=40", "trainer.max_steps=20000", "trainer.global_batch_size=16", "precision=fp32",
     "trainer.log_every=1", "stage.prompts=[]", "trainer.eval_every=20000", "trainer.save_every=20000", "optim.lr=1e-4",

@@ -10,6 +10,8 @@ from tests.board.browser.conftest import OpenPage
 from tests.board.browser.run_folders import HOSTILE, make_finding, make_samples, write_metrics, write_run
 from tests.board.browser.watched_page import WatchedPage
 
+pytestmark = pytest.mark.browser
+
 STATES = {
     "finished": "已完成", "stopped": "已停止", "failed": "失败", "diverged": "已发散", "died": "已中断",
 }

@@ -10,6 +10,8 @@ from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.run_folders import HOSTILE, write_run
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
 def fill_board() -> Callable[[BoardProcess], None]:
@@ -60,11 +62,10 @@ def test_chosen_runs_are_drawn_over_each_other(open_page: OpenPage) -> None:
     page = watched.page
     page.get_by_label("Compare one").check()
     page.get_by_label("Compare two").check()
-    watched.wait_for_script("document.querySelectorAll('.chart path[data-series]').length >= 2")
     chart = page.locator("section", has=page.get_by_role("heading", name="Chosen runs compared"))
-    assert chart.locator("path[data-series]").count() == 2
+    watched.wait_until(lambda: chart.locator("path[data-series]").count() == 2, what="two curves")
     chart.get_by_label("Curve").select_option("val/loss")
-    assert chart.locator("path[data-series]").count() == 2
+    watched.wait_until(lambda: chart.locator("path[data-series]").count() == 2, what="two curves")
     table = page.get_by_role("region", name="Parameters in which they differ").last
     assert "optim.lr" in table.inner_text()
     assert "method.rank" not in table.inner_text()
@@ -82,7 +83,7 @@ def test_search_shows_trials_the_best_and_importance(open_page: OpenPage) -> Non
     best = search.locator("tr.is-best")
     assert "1.400" in best.inner_text()
     assert "best" in best.inner_text()
-    search.locator(".importance-row").first.wait_for(timeout=40_000)
+    search.locator(".importance-row").first.wait_for(timeout=90_000)  # a process computes it, with optuna
     assert "optim.lr" in search.locator(".importance").inner_text()
     best.get_by_role("link").click()
     page.locator(".run-head").wait_for()

@@ -13,6 +13,8 @@ from tests.board.browser.contrast import assert_readable_everywhere
 from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, wait_for_plan
 from tests.board.browser.watched_page import WatchedPage, is_refused
 
+pytestmark = pytest.mark.browser
+
 HOSTILE = "<img src=x onerror=window.__hit=1><script>window.__hit=2</script>"
 RECORDS = [{"instruction": f"Say {n} {HOSTILE}", "output": f"The answer is {n} {HOSTILE}"} for n in range(30)]
 

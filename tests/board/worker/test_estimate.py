@@ -10,6 +10,7 @@ import pytest
 
 from fulgurite.board.worker.estimate import SpeedBook, estimate_time
 from fulgurite.config.compose import compose
+from fulgurite.config.schema import walk_settings
 from fulgurite.plan.context import DataFacts, PlanFacts
 from fulgurite.run.folder import write_run
 
@@ -29,12 +30,12 @@ def test_speed_is_that_of_runs_of_the_same_stage_method_and_model(tmp_path: Path
     write_earlier(tmp_path / "2026-01-01" / "d", ["model=tiny"], 3000)
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "provenance.json").write_text("{")
-    composed = compose(["model=tiny"])
-    assert SpeedBook([tmp_path]).find(composed.run, composed.choices) == 2000
-    full = compose(["model=tiny", "method=full"])
-    assert SpeedBook([tmp_path]).find(full.run, full.choices) == 7
-    other = compose(["model=tiny", "method=oft"])
-    assert SpeedBook([tmp_path, tmp_path / "none"]).find(other.run, other.choices) is None
+    def find(*words: str) -> float | None:
+        composed = compose(["model=tiny", *words])
+        values = {knob.path: value for knob, value in walk_settings(composed.run)}
+        return SpeedBook([tmp_path, tmp_path / "none"]).find(composed.choices, values)
+
+    assert (find(), find("method=full"), find("method=oft")) == (2000, 7, None)
 
 
 def test_time_is_tokens_by_speed(tmp_path: Path) -> None:
