@@ -47,10 +47,7 @@ def run(talk: Callable[[], Awaitable[Any]], chatter: Chatter) -> Any:
         try:
             return await asyncio.wait_for(talk(), 30)
         finally:
-            process = chatter._process
-            chatter.close()
-            if process is not None:
-                await process.wait()
+            await chatter.end()
 
     return asyncio.run(whole())
 

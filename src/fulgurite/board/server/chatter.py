@@ -44,7 +44,7 @@ class Chatter:
                 yield "loading", {}
                 process = await self._start(run)
                 if error := await self._wait_until_ready(process):
-                    self.close()
+                    await self.end()
                     yield "error", {"error": error}
                     return
             number = next(self._numbers)
@@ -61,7 +61,7 @@ class Chatter:
                         _send(process, {"cancel": number})
 
     async def _start(self, run: Path) -> asyncio.subprocess.Process:
-        self.close()
+        await self.end()
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, str(run), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -79,6 +79,13 @@ class Chatter:
         if line is None:
             return str(await _describe_end(process))
         return "" if line.get("ready") else str(line.get("error", ""))
+
+    async def end(self) -> None:
+        """Ends the process and waits for its end."""
+        process = self._process
+        self.close()
+        if process is not None:
+            await process.wait()
 
     def close(self) -> None:
         """Ends the process."""
