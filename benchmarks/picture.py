@@ -27,7 +27,7 @@ from fulgurite.data.guide.questions import HELD_OUT
 
 WIDE, EDGE, LINE = 860, 48, 20
 PLOT_HIGH = 220
-COLUMN = 46
+COLUMN = 43
 """Characters in one of the two columns of answers."""
 COMMAND = re.compile(r"See `fulgurite explain [\w.=]+`\.?$")
 INK, FAINT, TRAIN, VALIDATION = "#e6edf3", "#8b949e", "#f59e0b", "#38bdf8"
