@@ -155,6 +155,52 @@ leave(143, 'Stopped by SIGTERM after step 3.')
     assert "The step has not ended after" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", module.HANDED_ON)
+@pytest.mark.parametrize("does", ["computes", "waits"])
+def test_ranks_that_ignore_a_signal_are_killed_at_its_deadline(
+    number: signal.Signals, does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that waits after GRACE; one that computes may be in a long step, and has until LONGEST."""
+    monkeypatch.setattr(module, "GRACE", 0.3)
+    monkeypatch.setattr(module, "LONGEST", 1.5 if does == "computes" else 600.0)
+    monkeypatch.setenv("NUMBER", str(int(number)))
+    code = "signal.signal(int(os.environ['NUMBER']), signal.SIG_IGN)\nthere('up')\n"
+    code += "while True: pass" if does == "computes" else "while True: time.sleep(0.1)"
+    sent: list[float] = []
+
+    def after(run: Launch) -> None:
+        appear(tmp_path, "up0", "up1")
+        run.handle_signal(number)
+        sent.append(time.monotonic())
+
+    found, line = ends(code, tmp_path, monkeypatch, after)
+    assert found == (130 if number == signal.SIGINT else 143)
+    assert line.startswith(f"Stopped by {number.name}: rank 0 of 2 did not leave (")
+    assert time.monotonic() - sent[0] < 30
+
+
+@pytest.mark.parametrize("number", module.HANDED_ON)
+def test_a_rank_that_computes_on_is_killed_soon_after_the_others_have_left(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.3)
+    monkeypatch.setenv("NUMBER", str(int(number)))
+    code = """
+stop = lambda *_: leave(143, 'Stopped after step 3.')
+signal.signal(int(os.environ['NUMBER']), signal.SIG_IGN if number else stop)
+there('up')
+while number: pass
+time.sleep(60)
+"""
+
+    def after(run: Launch) -> None:
+        appear(tmp_path, "up0", "up1")
+        run.handle_signal(number)
+
+    found, line = ends(code, tmp_path, monkeypatch, after)
+    assert (found, line) == (130 if number == signal.SIGINT else 143, "Stopped after step 3.")
+
+
 def test_a_second_signal_has_a_deadline_whatever_the_ranks_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 0.5)
     code = "signal.signal(signal.SIGTERM, lambda *_: None)\nthere('up')\nwhile True: pass"

@@ -41,6 +41,9 @@ from fulgurite.train.rank_process import RankReport, build_environment
 
 GRACE = 30.0
 """Seconds that the other ranks have to leave after one has ended, or all of them after a signal."""
+LONGEST = 600.0
+"""Seconds after a signal at which ranks are killed that still compute: a collective that waits on a GPU looks like a
+long step, and never ends."""
 AT_ONCE = 5.0
 """Seconds after a second signal."""
 IDLE = 0.05
@@ -109,6 +112,8 @@ class Launch:
     """The processes of all machines."""
     signals: list[int] = field(default_factory=list)
     deadline: float = float("inf")
+    last_deadline: float = float("inf")
+    """When even a rank that computes is killed."""
     _started: bool = False
     _looked: float = 0.0
 
@@ -147,6 +152,7 @@ class Launch:
             self._send(number)
         now = time.monotonic()
         self.deadline = min(self.deadline, now + (GRACE, AT_ONCE, 0.0)[min(len(self.signals), 3) - 1])
+        self.last_deadline = min(self.last_deadline, now + LONGEST)
 
     def _send(self, number: int) -> None:
         for rank in self.list_alive():
@@ -199,12 +205,13 @@ class Launch:
 
     def _may_go_on(self, failed: bool) -> bool:
         """Whether ranks that were asked once to leave are still busy with their step:
-        a long one is worth waiting for."""
+        a long one is worth waiting for, up to LONGEST."""
         if failed or len(self.signals) != 1:
             return False
-        if all(rank.idle or rank.describe() == "stopped" for rank in self.list_alive()):
+        now = time.monotonic()
+        if now > self.last_deadline or all(rank.idle or rank.describe() == "stopped" for rank in self.list_alive()):
             return False
-        self.deadline = time.monotonic() + GRACE
+        self.deadline = min(now + GRACE, self.last_deadline)
         say(message(
             "The step has not ended after {seconds:g} more seconds; press again to leave at once, with the last "
             "checkpoint.", seconds=GRACE,
