@@ -91,7 +91,7 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
         weights.check_names(pl_module, checkpoint["state_dict"], str(place))
         position = loop.Position(own["step"], own["per_epoch"], own["evaluated"])
         checkpoint["loops"] = {"fit_loop": loop.build_fit_loop_state(position, trainer.accumulate_grad_batches)}
-        self._to_restore = rng.select_rank(own["rng"], trainer.global_rank, trainer.world_size)
+        self._to_restore = rng.select_rank(own["rng"], trainer.global_rank, trainer.world_size, self.allow)
         self.newest, self.best_step, self.best_value = own["step"], own["best_step"], own["best_value"]
         # the order of the examples is a function of the step, so the loader needs no state to be resumable
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ from fulgurite.data.sample_prompts import choose_sample_prompts
 from fulgurite.files.atomic import write_file
 from fulgurite.language.message import message
 from fulgurite.logger.metrics_file import read_rows
-from fulgurite.model.generate import continue_prompts
+from fulgurite.model.generate import Answer, continue_prompts
 from fulgurite.model.streaming import printable
 from fulgurite.model.tokenizer_check import refuse_unknown
 from fulgurite.text.console import say
@@ -69,9 +70,7 @@ class Samples(pl.Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """The answers before; a resumed run keeps those it has."""
-        if not trainer.is_global_zero:
-            return
-        if self._path.exists():
+        if trainer.is_global_zero and self._path.exists():
             self.rows = [row for row in read_rows(self._path)[0] if row["step"] <= trainer.global_step]
             self._write()
         if trainer.global_step == 0:
@@ -96,15 +95,24 @@ class Samples(pl.Callback):  # type: ignore[misc]
         return format_side_by_side(first, last)
 
     def _sample(self, trainer: pl.Trainer, stage: Any) -> None:
+        if not self._prompts:
+            return
         step = trainer.global_step
-        if not self._prompts or not trainer.is_global_zero or any(row["step"] == step for row in self.rows):
+        sharded = bool(getattr(stage, "is_sharded", False))
+        is_due = trainer.is_global_zero and not any(row["step"] == step for row in self.rows)
+        if sharded:  # all processes must generate together; the first one knows what it has
+            is_due = trainer.strategy.reduce_boolean_decision(is_due, all=False)
+        if not is_due:
             return
         ids = [self._ids(prompt) for prompt in self._prompts]
         stops = self._template.stop_ids if self._template else [self._tokenizer.eos_token_id]
         with stage.inference_context():
-            answers = continue_prompts(
-                self._model, self._tokenizer, ids, stops, max_new_tokens=self._most, length=self._length
-            )
+            answer = partial(self._answer, ids, stops, together=sharded)
+            answers = stage.run_gathered(answer) if sharded else answer()
+        if sharded:
+            stage.free_gathered()
+        if not trainer.is_global_zero:
+            return
         self.rows += [
             {"step": step, "prompt": format_prompt(prompt), "answer": a.text, "tokens": a.tokens, "stopped": a.stopped}
             for prompt, a in zip(self._prompts, answers, strict=True)
@@ -113,6 +121,11 @@ class Samples(pl.Callback):  # type: ignore[misc]
         for tracker in trainer.loggers:
             if hasattr(tracker, "log_text"):
                 tracker.log_text("samples", list(COLUMNS), [[str(row[c]) for c in COLUMNS] for row in self.rows], step)
+
+    def _answer(self, ids: list[list[int]], stops: list[int], together: bool = False) -> list[Answer]:
+        return continue_prompts(
+            self._model, self._tokenizer, ids, stops, max_new_tokens=self._most, length=self._length, together=together
+        )
 
     def shortened(self) -> str:
         """Which answers the model's length cuts, in a sentence; empty if none.

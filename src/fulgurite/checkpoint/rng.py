@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
 
 log = logging.getLogger(__name__)
+
+PROCESSES = {"trainer", "trainer.devices", "trainer.num_nodes", "strategy"}
+"""Names in resume.allow that allow another number of processes."""
 
 
 def capture(device: torch.device) -> dict[str, Tensor]:
@@ -74,12 +78,18 @@ def _unflatten(row: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def select_rank(states: list[dict[str, Tensor]], rank: int, world_size: int) -> dict[str, Tensor]:
-    """Returns this rank's state. Raises CheckpointError if the run had another number of processes."""
-    if len(states) != world_size:
+def select_rank(
+    states: list[dict[str, Tensor]], rank: int, world_size: int, allow: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """Returns this rank's state.
+
+    Raises CheckpointError if the run had another number of processes, unless `allow` (of resume.allow) names their
+    number; further processes then begin with the states of the first.
+    """
+    if len(states) != world_size and not PROCESSES & set(allow):
         raise CheckpointError(
-            "The checkpoint was written by {before} processes and this run has {now}, so that its steps would differ; "
-            "start {before} processes, or begin a new run from its exported weights (model.path=...).",
+            "The checkpoint was written by {before} processes and this run has {now}, so that random numbers would "
+            "differ; start {before} processes, or add resume.allow=[trainer.devices].",
             before=len(states), now=world_size,
         )
-    return states[rank]
+    return states[rank % len(states)]

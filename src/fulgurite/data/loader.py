@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -50,12 +50,17 @@ def build_train_loader(
     position: Callable[[], int],
     workers: int = 0,
     ahead: Ahead = Ahead.nothing,
+    fill: bool = False,
 ) -> DataLoader[Any]:
     """Builds the loader of the micro-batches from step `position()` to the end of its epoch; its length is always that
-    of a whole epoch."""
+    of a whole epoch.
+
+    With `fill` an empty micro-batch is replaced by a filler: see `build_val_loader`.
+    """
     sampler = FromPosition(rows, order, position, ahead)
     return DataLoader(
-        _MicroBatches(rows, ahead), batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals
+        _MicroBatches(rows, ahead, fill), batch_size=None, sampler=sampler, num_workers=workers,
+        worker_init_fn=_leave_signals,
     )
 
 
@@ -75,11 +80,14 @@ def _leave_signals(worker: int) -> None:
 
 
 def build_val_loader(
-    rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing
+    rows: AnyRows, micro_batch: int, processes: int = 1, rank: int = 0, ahead: Ahead = Ahead.nothing,
+    fill: bool = False,
 ) -> DataLoader[Any]:
     """Builds the loader that reads every row once over all processes, rows of similar length together.
 
     Every process has as many batches, since the means are computed together; the last one of some may be empty.
+    With `fill` it is replaced by a filler: the shortest row, marked with `filler`, which counts for nothing. A process
+    of a sharded model (strategy=fsdp) must make as many passes as the others.
     """
     # Sorted by length, so that a micro-batch has little padding.
     ordered = [int(n) for n in np.argsort(rows.lengths, kind="stable")]
@@ -88,8 +96,8 @@ def build_val_loader(
     # Lightning skips the evaluation of a process without a batch, and the others would wait for it.
     cuts = [Cut(numbers) for numbers in mine] + [Cut([])] * (-(-len(batches) // processes) - len(mine))
     if ahead is not Ahead.nothing and cuts:
-        cuts[0].ahead, cuts[0].step = mine, ordered
-    return DataLoader(_MicroBatches(rows, ahead), batch_size=None, sampler=cuts)
+        cuts[0].ahead, cuts[0].step = [cut.rows for cut in cuts], ordered
+    return DataLoader(_MicroBatches(rows, ahead, fill), batch_size=None, sampler=cuts)
 
 
 def collate_longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any]:
@@ -129,13 +137,16 @@ class FromPosition(Sampler[Cut]):
 
 
 class _MicroBatches(Dataset[Any]):
-    def __init__(self, rows: AnyRows, ahead: Ahead) -> None:
+    def __init__(self, rows: AnyRows, ahead: Ahead, fill: bool = False) -> None:
         self.rows, self.ahead = rows, ahead
+        self.filler = int(np.argmin(rows.lengths)) if fill else None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, cut: Cut) -> dict[str, Any]:
+        if self.filler is not None and not cut.rows:
+            return self[replace(cut, rows=[self.filler])] | {"rows": [], "tokens": 0, "filler": True}
         if not isinstance(self.rows, PreferenceDataset):
             return collate(self.rows, cut.rows, cut.targets)
         batch = collate_preferences(self.rows, cut.rows) | {"step_targets": cut.targets, "step_labels": cut.labels}
@@ -149,12 +160,17 @@ class _MicroBatches(Dataset[Any]):
         partner = (
             pair_mismatched(step, [rows.prompt(n) for n in step], cut.seed) if self.ahead is Ahead.mismatched else None
         )
-        for numbers in filter(None, mine):
-            # Without a partner the stage needs the rows themselves.
+        most = int(rows.lengths.max())
+        for numbers in mine:
+            used = numbers or [n for n in [self.filler] if n is not None]
+            if not used or partner == {}:
+                continue
+            # Without a partner the stage needs the rows themselves. A filler is its own partner.
             if partner is None:
-                yield collate_preferences(rows, numbers)
-            elif partner:
-                yield collate_mismatched(rows, [(n, partner[n]) for n in numbers], int(rows.lengths.max()))
+                part = collate_preferences(rows, used)
+            else:
+                part = collate_mismatched(rows, [(n, partner.get(n, n)) for n in used], most)
+            yield part if numbers else part | {"rows": [], "filler": True}
 
 
 def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> dict[str, Any]:

@@ -45,12 +45,13 @@ def continue_prompts(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], *, max_new_tokens: int,
     temperature: float = 0.0, top_p: float = 1.0, streamer: Any = None, seed: int | None = None,
     context: AbstractContextManager[Any] | None = None, length: int | None = None,
+    together: bool = False,
 ) -> list[Answer]:
     """Continues each prompt of token ids, in one batch that is padded on the left.
 
     If the longest prompt and `max_new_tokens` exceed `length`, each prompt is continued separately, up to `length`;
-    a prompt that is as long as that has an empty answer. Raises ModelError for a token that the model's embedding has
-    no row for.
+    a prompt that is as long as that has an empty answer. `together`: several processes generate with one model, so that
+    each goes on until all are done. Raises ModelError for a token that the model's embedding has no row for.
     """
     rows = int(model.get_input_embeddings().weight.shape[0])
     refuse_unknown(tokenizer, rows, (i for ids in prompts for i in ids))
@@ -63,6 +64,7 @@ def continue_prompts(
             "streamer": streamer,
             "seed": seed,
             "length": length,
+            "together": together,
         }
         with context or nullcontext():
             return [continue_prompts(*one, max_new_tokens=max_new_tokens, **how)[0] for one in each]
@@ -78,6 +80,7 @@ def continue_prompts(
     with keep_state(model, seed if temperature > 0 else 0), context or nullcontext(), silence():
         out_BT = model.generate(
             input_ids=ids_BT, attention_mask=mask_BT, generation_config=config, streamer=streamer, use_cache=True,
+            **({"synced_gpus": True} if together else {}),
         )
     return [_answer(tokenizer, row, set(stop_ids)) for row in out_BT[:, longest:].tolist()]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+
+from fulgurite.checkpoint.shards import get_local, is_sharded
 
 NAME = "train/update_ratio"
 EVERY = 64
@@ -22,18 +25,25 @@ def is_due(step: int, log_every: int = 1) -> bool:
 
 
 def sample_weights(parameters: list[Tensor], most: int = SAMPLE) -> Tensor:
-    """At most about `most` of the weights, float32, at even distances. The stride is odd, so that it meets all
-    columns."""
+    """At most about `most` of the weights, float32, at even distances; of distributed ones this process's part. The
+    stride is odd, so that it meets all columns."""
     stride = max(1, sum(p.numel() for p in parameters) // most) | 1
     if sum(p.numel() for p in parameters) <= most:
         stride = 1
-    return torch.cat([p.detach().reshape(-1)[::stride].float() for p in parameters])
+    return torch.cat([get_local(p).reshape(-1)[::stride].float() for p in parameters])
 
 
 def compute_ratio(before_N: Tensor, after_N: Tensor) -> float | None:
     """|after - before| / |before|, Euclidean; None where the weights were zero."""
     norm = float(before_N.norm())
     return float((after_N - before_N).norm()) / norm if norm else None
+
+
+def compute_shared_ratio(before_N: Tensor, after_N: Tensor, reduce: Callable[[Tensor], Tensor]) -> float | None:
+    """The same over all processes, each of which has a part of the weights; `reduce` sums over them."""
+    norms = torch.stack([(after_N - before_N).norm(), before_N.norm()])
+    moved, norm = reduce(norms.double().square()).sqrt().tolist()
+    return moved / norm if norm else None
 
 
 class UpdateRatio(pl.Callback):  # type: ignore[misc]
@@ -61,6 +71,10 @@ class UpdateRatio(pl.Callback):  # type: ignore[misc]
             return
         _, live, before = self._before
         self._before = None
-        found = compute_ratio(before, sample_weights(live))
+        after = sample_weights(live)
+        if is_sharded(live[0]):
+            found = compute_shared_ratio(before, after, pl_module.all_reduce)
+        else:
+            found = compute_ratio(before, after)
         if found is not None:
             pl_module.step_record[NAME] = found

@@ -114,6 +114,14 @@ class Rounding(StrEnum):
 
 
 def _rounding(run: RunConfig, facts: Facts) -> Derived:
+    if not run.strategy.replicates:
+        return Derived(
+            Rounding.nearest,
+            message(
+                "strategy={strategy} gives each process a part of every weight, with which no other rounding works",
+                strategy=run.strategy.name,
+            ),
+        )
     if run.optim.alone:
         return Derived(
             Rounding.stochastic,

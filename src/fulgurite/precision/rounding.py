@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fulgurite.checkpoint.shards import get_local, is_sharded
 from fulgurite.precision.config import Rounding
 
 LOST = "lost"
@@ -74,8 +75,12 @@ class RoundedOptimizer(Optimizer):
         else:
             self._rounded_step()
         pairs = list(zip(before, self._sample(), strict=True))
-        same = sum(int((a == b).sum()) for a, b in pairs)
-        self.unchanged = same / max(sum(a.numel() for a, _ in pairs), 1)
+        same, count = sum(int((a == b).sum()) for a, b in pairs), sum(a.numel() for a, _ in pairs)
+        if any(is_sharded(p) for group in self.param_groups for p in group["params"]):
+            both = torch.tensor([same, count], device=pairs[0][0].device)
+            torch.distributed.all_reduce(both)
+            same, count = map(int, both)
+        self.unchanged = same / max(count, 1)
         return loss
 
     @torch.no_grad()
@@ -124,9 +129,9 @@ class RoundedOptimizer(Optimizer):
                 state[name] = round_stochastically(value, generator)
 
     def _sample(self) -> list[Tensor]:
-        live = [p.data for group in self.param_groups for p in group["params"] if p.grad is not None]
+        live = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         stride = max(1, sum(p.numel() for p in live) // SAMPLE)
-        return [p.flatten()[::stride].clone() for p in live]
+        return [get_local(p).flatten()[::stride].clone() for p in live]
 
     def _share(self) -> None:
         self.param_groups, self.state = self.inner.param_groups, self.inner.state

@@ -40,13 +40,13 @@ from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.config import Stage
 from fulgurite.stage.freezing import freeze_temporarily
 from fulgurite.stage.nonfinite import describe_nonfinite
+from fulgurite.stage.sharded import ShardableStage
 from fulgurite.stage.trainer_check import read_clipping
-from fulgurite.stage.trainer_hooks import TrainerHooks
 
 Batch = dict[str, Any]
 
 
-class StageModule(TrainerHooks):
+class StageModule(ShardableStage):
     """Base of the stages. A subclass defines `compute_total_loss`; optimizer, schedule, clipping and checks are here.
 
     After each optimizer step `step_record` contains its numbers: `train/loss` (mean over the step's units, all ranks),
@@ -67,7 +67,7 @@ class StageModule(TrainerHooks):
         super().__init__()
         self.stage: Any = config
         self.model, self.run, self.dtypes, self.total_steps = model, run, dtypes, total_steps
-        if run.trainer.gradient_checkpointing:
+        if run.trainer.gradient_checkpointing or getattr(run.strategy, "activation_checkpointing", False):
             enable_activation_checkpointing(model)
         if run.trainer.compile:
             for layer in get_decoder_layers(model):  # each layer is one graph for all of them; names stay as they are
@@ -197,19 +197,16 @@ class StageModule(TrainerHooks):
             self.mechanism.absorb(self._window[-1]["input_ids"].shape[0])
 
     def _loss(self, batch: Batch) -> Tensor:
+        if "filler" in batch:
+            return self.compute_idle(batch, self.compute_total_loss)
         if batch["input_ids"].shape[0] == 0:
-            return self._nothing()
+            return self.sum_nothing()
         return self.compute_total_loss(batch) if self.mechanism is None else self.compute_row_losses(batch).sum()
 
     def _frozen_parameters(self) -> list[nn.Parameter]:
         """Returns the parameters that the method's `freeze_schedules` and the optimizer freeze in this step."""
         asked = [*self.freeze_schedules, *(o.resting for o in self.trainer.optimizers if hasattr(o, "resting"))]
         return [parameter for resting in asked for parameter in resting(self.trainer.global_step)]
-
-    def _nothing(self) -> Tensor:
-        """Returns a zero that depends on every trained parameter: a process without examples joins the reduction."""
-        touched = [p.view(-1)[0] * 0.0 for p in self.parameters() if p.requires_grad]
-        return torch.stack([t.float() for t in touched]).sum()
 
     # -- one optimizer step ---------------------------------------------------------------------------------------
 
@@ -268,16 +265,11 @@ class StageModule(TrainerHooks):
     def _logged(self, step: int) -> bool:
         return step % self.run.trainer.log_every == 0 or step == self.total_steps
 
-    def all_reduce(self, value: Tensor) -> Tensor:
-        """Returns the sum of `value` over all processes; outside of a fit there is one."""
-        if self._trainer is not None and self.trainer.world_size > 1:
-            torch.distributed.all_reduce(value)
-        return value
-
     def _refuse_nonfinite(self, what: UserMessage, value: Tensor) -> None:
-        if bool(torch.isfinite(value)):
+        if self.is_finite_everywhere(value):
             return
-        rows = [place for batch in self._window for place in self.places(batch["rows"])]
+        numbers = [number for batch in self._window for number in batch["rows"]]
+        rows = self.places(self.gather_rows(numbers, not bool(torch.isfinite(value))))
         rate, step = get_base_rate(self.trainer.optimizers[0]), self.trainer.global_step + 1
         raise TrainingFailed(describe_nonfinite(self, what, step, rate, rows, self.dtypes.option))
 
@@ -289,6 +281,7 @@ class StageModule(TrainerHooks):
         self._evaluation_weights.enter_context(self.evaluation_weights())
 
     def on_validation_end(self) -> None:
+        self.free_gathered()
         self._evaluation_weights.close()
 
     @contextlib.contextmanager
@@ -309,7 +302,9 @@ class StageModule(TrainerHooks):
         with self.precision_context():
             if "ahead" in batch:
                 self.on_step_start(batch)
-            if not batch["input_ids"].shape[0]:
+            if "filler" in batch:
+                self.compute_idle(batch, self.compute_total_loss)
+            if "filler" in batch or not batch["input_ids"].shape[0]:
                 return
             loss, units = self.compute_total_loss(batch), torch.tensor(self.loss_units(batch), device=self.device)
             self._val += torch.stack([loss.double(), units.double()])

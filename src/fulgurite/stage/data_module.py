@@ -47,14 +47,19 @@ class StageData(LightningDataModule):  # type: ignore[misc]
         """Builds the loader of micro-batches from the Trainer's step to the end of its epoch."""
         if isinstance(self.order, StepSampler):
             self.order.rank = self.rank
-        workers = self.stage.run.trainer.num_workers
-        return build_train_loader(self.rows, self.order, self._position, workers=workers, ahead=self.stage.ahead)
+        stage, workers = self.stage, self.stage.run.trainer.num_workers
+        return build_train_loader(
+            self.rows, self.order, self._position, workers=workers, ahead=stage.ahead, fill=stage.is_sharded
+        )
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Builds the loader of every validation example, once over all processes; an empty list if there are none."""
         if self.val is None:
             return []
-        return build_val_loader(self.val, self.stage.validation_batch_size, self.processes, self.rank, self.stage.ahead)
+        stage = self.stage
+        return build_val_loader(
+            self.val, stage.validation_batch_size, self.processes, self.rank, stage.ahead, stage.is_sharded
+        )
 
     def _position(self) -> int:
         return int(self.trainer.global_step) if self.trainer is not None else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,8 +24,12 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.stage.base import Batch, StageModule
 from fulgurite.stage.log_probs import AnswerScorer
 from fulgurite.stage.preference_table import ReferenceMode, get_row
-from fulgurite.stage.reference import AdapterOff, Frozen, disable_dropout, precompute
+from fulgurite.stage.reference import AdapterOff, Frozen, ShardedFrozen, disable_dropout, precompute
+from fulgurite.stage.sharded import iterate_ahead
 from fulgurite.text.console import say
+
+if TYPE_CHECKING:
+    from fulgurite.strategy.sharding import Sharder
 
 BALANCE = (1.0, 4 / 3)
 """Weighted good answers to weighted bad ones: TRL's KTO page, after the paper."""
@@ -89,8 +93,18 @@ class PreferenceModule(StageModule):
 
     def place_reference(self) -> None:
         """Moves the reference to the policy's device."""
-        if self._parts["reference"] is not None:
-            self._parts["reference"].to(self.device)
+        reference = self._parts["reference"]
+        if reference is not None and not isinstance(reference, ShardedFrozen):
+            reference.to(self.device)
+
+    def shard(self, sharder: Sharder) -> None:
+        """Distributes the reference too, if it is a second model."""
+        super().shard(sharder)
+        parts = self._parts
+        # Whether a prompt is computed once depends on the micro-batch: the processes would not make the same passes.
+        parts["policy"].shares = False
+        if isinstance(parts["reference"], Frozen):
+            parts["reference"] = ShardedFrozen(parts["reference"].scorer, sharder)
 
     def loss_units(self, batch: Batch) -> int:
         """Returns the number of pairs, or of judged answers."""
@@ -222,9 +236,9 @@ class DpoStage(PreferenceModule):
         processes."""
         position = {number: i for i, number in enumerate(batch["step_rows"])}
         both = torch.zeros(2, len(position), dtype=torch.float64, device=self.device)
-        for part in batch["ahead"]:
+        for part, answers in iterate_ahead(batch, self.compute_answers):
             columns = [position[n] for n in part["rows"]]
-            for side, logp_S in enumerate(self.compute_answers(part)):
+            for side, logp_S in enumerate(answers):
                 both[side, columns] = torch.sub(*logp_S.chunk(2)).double()
         self.all_reduce(both)
         self._paired = dict(zip(batch["step_rows"], losses.pair_by_rank(*both).tolist(), strict=True))
@@ -317,8 +331,7 @@ class KtoStage(PreferenceModule):
     def on_step_start(self, batch: Batch) -> None:
         """Computes the baseline of the whole step, which all its micro-batches use."""
         found = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for part in batch["ahead"]:
-            policy_B, reference_B = self.compute_answers(part)
+        for _, (policy_B, reference_B) in iterate_ahead(batch, self.compute_answers):
             found += torch.stack([(policy_B - reference_B).sum().double(), found.new_tensor(len(policy_B))])
         total, count = self.all_reduce(found)
         self._kl = losses.kto_kl(total, int(count)).float()

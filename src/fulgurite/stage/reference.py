@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -22,8 +22,12 @@ from fulgurite.data.preference_dataset import PreferenceDataset, collate_prefere
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.files.atomic import replace_file
 from fulgurite.language.message import UserMessage, message
+from fulgurite.method.modules import get_decoder_layers
 from fulgurite.model.peft_internals import PARAMETER
-from fulgurite.stage.log_probs import Batch, Scorer
+from fulgurite.stage.log_probs import AnswerScorer, Batch, Scorer
+
+if TYPE_CHECKING:
+    from fulgurite.strategy.sharding import Sharder
 
 
 class Reference(Protocol):
@@ -72,6 +76,23 @@ class Frozen:
     def to(self, device: torch.device) -> None:
         """Moves the frozen model."""
         self.scorer.model.to(device)
+
+
+class ShardedFrozen(nn.Module):
+    """A second model that never changes, distributed over all processes. It is a module, because gathering its weights
+    belongs to a forward pass; the stage does not register it."""
+
+    def __init__(self, scorer: Scorer, sharder: Sharder) -> None:
+        super().__init__()
+        self.model, self._scorer = scorer.model, scorer
+        if isinstance(scorer, AnswerScorer):
+            scorer.shares = False
+        sharder.shard(self, get_decoder_layers(scorer.model))
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Tensor:
+        """Returns the log-probabilities of the frozen model."""
+        return self._scorer(batch)
 
 
 def explain_unfit_adapter(model: Any) -> UserMessage | None:

@@ -61,15 +61,28 @@ def share_text(text: str, ranks: Ranks, device: str) -> str:
     """Returns the `text` of the first process, in all processes. Connects them if they are not connected yet."""
     if ranks.world_size == 1:
         return text
-    if not torch.distributed.is_initialized():
-        environment = cluster_environment(ranks)
-        os.environ |= {"MASTER_ADDR": environment.main_address, "MASTER_PORT": str(environment.main_port)}
-        backend = "nccl" if device == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend, rank=ranks.rank, world_size=ranks.world_size, timeout=PATIENCE)
-        atexit.register(_disconnect)
+    connect(ranks, device)
     shared = [text]
     torch.distributed.broadcast_object_list(shared, src=0, device=torch.device(device))
     return shared[0]
+
+
+def connect(ranks: Ranks, device: str) -> None:
+    """Connects the processes of the run, if they are not connected yet."""
+    if torch.distributed.is_initialized():
+        return
+    # with GPUs also the CPUs, for weights that are kept there (strategy.offload)
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    if ranks.world_size == 1:
+        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1, timeout=PATIENCE)
+    else:
+        environment = cluster_environment(ranks)
+        os.environ |= {"MASTER_ADDR": environment.main_address, "MASTER_PORT": str(environment.main_port)}
+        torch.distributed.init_process_group(
+            backend, rank=ranks.rank, world_size=ranks.world_size, timeout=PATIENCE
+        )
+    atexit.register(_disconnect)
 
 
 def _disconnect() -> None:

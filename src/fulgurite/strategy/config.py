@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.config.schema import Derived, Option, option
+from fulgurite.config.schema import Derived, Empty, Option, at_least, has_declared, knob, option
 from fulgurite.language.message import UserMessage, message
+from fulgurite.precision.config import Rounding
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
@@ -44,6 +45,15 @@ class Strategy(Option):
             "use trainer.devices={best}.",
             devices=devices, most=MOST_A_CORE, cores=cores, best=max(2, cores),
         )
+
+
+def take_every_device(accelerator: str) -> Derived:
+    """Returns every GPU of the machine, or two processes on a CPU."""
+    if accelerator != "cpu":
+        count: int = importlib.import_module("torch.cuda").device_count()  # heavy; only if nobody gave a number
+        if count:
+            return Derived(count, message("all GPUs of this machine ({count})", count=count))
+    return Derived(ON_A_CPU, "two processes, the fewest that share a step, because no GPU is used")
 
 
 @option("strategy", "auto")
@@ -82,11 +92,156 @@ class Ddp(Strategy):
 
     def default_devices(self, run: RunConfig) -> Derived:
         """Returns every GPU of the machine, or two processes on a CPU."""
-        if run.trainer.accelerator != "cpu":
-            count: int = importlib.import_module("torch.cuda").device_count()  # heavy; only if nobody gave a number
-            if count:
-                return Derived(count, message("all GPUs of this machine ({count})", count=count))
-        return Derived(ON_A_CPU, "two processes, the fewest that share a step, because no GPU is used")
+        return take_every_device(run.trainer.accelerator)
+
+
+@option("strategy", "fsdp")
+@dataclass(slots=True)
+class Fsdp(Strategy):
+    """torch's FSDP2: each device holds a part of the weights, the gradients and the optimizer state, and gathers one
+    layer at a time. For models that do not fit on one device.
+
+    The results are those of one device. So is the checkpoint folder: it can be exported, used by chat, and resumed on
+    another number of devices (`resume.allow=[trainer.devices]`).
+    """
+
+    builds: ClassVar[str] = "fulgurite.strategy.fsdp:build_fsdp"
+    replicates: ClassVar[bool] = False
+    costs: ClassVar[str] = (
+        "About 1.5 times the traffic of ddp between the devices, because each layer's weights are gathered in both "
+        "passes; slower than ddp if the model fits on one device."
+    )
+    misread: ClassVar[str] = (
+        "It divides weights, gradients and optimizer state, not activations: for those, lower "
+        "trainer.micro_batch_size or data.max_length."
+    )
+
+    reshard: bool = knob(
+        True,
+        "Free the gathered weights of a layer after its forward pass, and gather them again for its backward pass "
+        "(ZeRO-3). If false, they are kept until the backward pass (ZeRO-2).",
+        source="FSDP, Zhao et al., https://arxiv.org/abs/2304.11277; ZeRO, Rajbhandari et al., "
+        "https://arxiv.org/abs/1910.02054; torch docs, fully_shard(reshard_after_forward=...)",
+        advice="true; false if all weights in their compute type fit on a device beside the activations.",
+        interacts={"strategy.offload": "frees more memory, and costs more time"},
+        memory="false keeps a copy of all weights between the two passes.",
+        time="false sends a third less.",
+        misread="It does not change results.",
+    )
+    offload: bool = knob(
+        False,
+        "Keep the weights, the gradients and the optimizer state in CPU memory, and update the weights there.",
+        source="torch docs, CPUOffloadPolicy; ZeRO-Offload, Ren et al., https://arxiv.org/abs/2101.06840",
+        advice="Only if memory is short with all GPUs that there are, and method=lora is not enough.",
+        interacts={"trainer.devices": "more devices hold smaller parts, which need no offloading"},
+        memory="A GPU holds gathered layers and activations alone.",
+        time="Each step copies weights to the GPU and gradients back, and a CPU updates the weights.",
+        misread="On a CPU it changes nothing: the parts are in CPU memory already.",
+    )
+    hybrid: int | None = knob(
+        None,
+        "Number of processes that hold one model together; groups of this many processes hold copies of each other "
+        "(hybrid sharding).",
+        source="FSDP, Zhao et al., https://arxiv.org/abs/2304.11277, hybrid sharding; torch docs, fully_shard with a "
+        "mesh of two dimensions",
+        bounds=at_least(1), usual=(2, 4, 8),
+        advice="The number of devices of one machine, if there are several machines and one of them holds the model.",
+        empty=Empty("all processes hold one model together"),
+        raise_when="If the model does not fit on the devices of a group.",
+        lower_when="If the network between machines slows the steps: to the number of devices of one machine.",
+        interacts={"trainer.num_nodes": "it helps if there are several machines"},
+        memory="Each device holds this fraction of the model: a smaller group needs more memory.",
+        time="Layers are gathered inside a group alone.",
+    )
+    activation_checkpointing: bool = knob(
+        False,
+        "Recompute the activations of each layer in the backward pass instead of storing them.",
+        source="Chen et al., https://arxiv.org/abs/1604.06174",
+        advice="true if memory is short at a micro-batch size of 1: sharding does not divide activations.",
+        interacts={"trainer.gradient_checkpointing": "the same for every strategy; one of the two is enough"},
+        memory="Stores the input of each layer, and the activations of one layer instead of all.",
+        time="About a third more.",
+        misread="It does not change results.",
+    )
+
+    def default_devices(self, run: RunConfig) -> Derived:
+        """Returns every GPU of the machine, or two processes on a CPU."""
+        return take_every_device(run.trainer.accelerator)
+
+    def decision(self, run: RunConfig) -> UserMessage:
+        """Returns how many processes hold a model together."""
+        return message(
+            "strategy=fsdp: each of {processes} processes holds 1/{parts} of the weights, gradients and optimizer "
+            "state",
+            processes=run.world_size, parts=self.hybrid or run.world_size,
+        )
+
+    def find_refusal(self, run: RunConfig) -> str | UserMessage | None:
+        """Refuses groups that the processes do not fill, and what has not been proven on a part of each weight."""
+        return (
+            Strategy.find_refusal(self, run) or self._refuse_groups(run.world_size) or _refuse_option(run)
+            or _refuse_precision(run) or _refuse_setting(run)
+        )
+
+    def _refuse_groups(self, processes: int) -> UserMessage | None:
+        if self.hybrid is None or processes % self.hybrid == 0:
+            return None
+        return message(
+            "strategy.hybrid={size} does not divide the {processes} processes of this run into equal groups; use "
+            "strategy.hybrid={best}, or leave it out.",
+            size=self.hybrid, processes=processes,
+            best=max(n for n in range(1, min(self.hybrid, processes) + 1) if processes % n == 0),
+        )
+
+
+PROVEN = {"optim": "optim=adamw", "method": "method=lora", "stage": "stage=sft"}
+"""An option of each group that works on parts of the weights, as a remedy."""
+
+
+def _refuse_option(run: RunConfig) -> UserMessage | None:
+    """Returns why an option needs whole weights; None if all work on parts of them."""
+    for chosen in (run.optim, run.method, run.stage):
+        if not has_declared(chosen, "works_on_shards"):
+            return message(
+                "strategy=fsdp gives each process a part of every weight, and {group}={name} is not proven to work "
+                "with parts; use {remedy}, or strategy=ddp.",
+                group=chosen.room, name=chosen.name, remedy=PROVEN[chosen.room],
+            )
+    return None
+
+
+def _refuse_precision(run: RunConfig) -> UserMessage | None:
+    """Returns why the compute type needs whole weights; None if it does not."""
+    if run.precision.step_rounding() not in (None, Rounding.nearest):
+        return message(
+            "precision.rounding={rounding} does not work with strategy=fsdp, which gives each process a part of every "
+            "weight; use precision.rounding=nearest, precision=bf16, or strategy=ddp.",
+            rounding=run.precision.step_rounding(),
+        )
+    if run.precision.scales_loss:
+        return message(
+            "precision={name} does not work with strategy=fsdp, whose processes would scale their losses differently; "
+            "use precision=bf16, or strategy=ddp.",
+            name=run.precision.name,
+        )
+    return None
+
+
+def _refuse_setting(run: RunConfig) -> UserMessage | None:
+    """Returns why a setting needs whole weights; None if there is none."""
+    settings = {
+        f"privacy={run.privacy.name}": (run.private, "privacy=none"),
+        "trainer.compile=true": (run.trainer.compile, "trainer.compile=false"),
+        "lr_finder.enabled=true": (run.lr_finder.enabled, "lr_finder.enabled=false"),
+    }
+    for setting, (is_set, remedy) in settings.items():
+        if is_set:
+            return message(
+                "strategy=fsdp gives each process a part of every weight, and {setting} is not proven to work with "
+                "parts; use {remedy}, or strategy=auto with one device.",
+                setting=setting, remedy=remedy,
+            )
+    return None
 
 
 def available() -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import seed_everything
@@ -37,7 +38,11 @@ from fulgurite.stage.preference import PreferenceModule
 from fulgurite.stage.reward_functions import ModelReward
 from fulgurite.text.console import say
 from fulgurite.train.memory_trial import confirm
+from fulgurite.trainer.config import Trainer
 from fulgurite.trainer.device import device
+
+if TYPE_CHECKING:
+    from fulgurite.strategy.sharding import Sharder
 
 
 @dataclass(slots=True)
@@ -61,21 +66,46 @@ def assemble(
     is the same in every process that begins it.
     """
     run, rows, val, total = composed.run, gathered.rows, gathered.val, gathered.facts.total_steps
-    seed_everything(run.seed, verbose=False)
-    loaded = load_start(run.model, run.method, run.stage.gives_rewards, dtypes)
-    template = load_template(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
-    model = apply_method(run.method, run.stage.gives_rewards, loaded, dtypes)
-    refuse_unfit(str(run.data.packing), loaded, model, rows)
-    stage: StageModule = build(run.stage, model, run, dtypes, total)
-    stage.freeze_schedules += build_freeze_schedules(run.method, model)
-    stage.setup_data(source, rows, val, loaded, template)
-    set_reference(stage, loaded, rows, val)
-    load_rewards(stage)
-    composed = confirm(composed, stage, rows, gathered.seen)
-    stage.run = composed.run
+    with share_model(run.strategy, run.trainer, dtypes) as sharder:
+        seed_everything(run.seed, verbose=False)
+        loaded = load_start(run.model, run.method, run.stage.gives_rewards, dtypes)
+        template = load_template(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
+        model = apply_method(run.method, run.stage.gives_rewards, loaded, dtypes)
+        refuse_unfit(str(run.data.packing), loaded, model, rows)
+        stage: StageModule = build(run.stage, model, run, dtypes, total)
+        stage.freeze_schedules += build_freeze_schedules(run.method, model)
+        stage.setup_data(source, rows, val, loaded, template)
+        set_reference(stage, loaded, rows, val)
+        load_rewards(stage)
+        composed = confirm(composed, stage, rows, gathered.seen)
+        stage.run = composed.run
+        if sharder is not None:
+            stage.shard(sharder)
     order = make_private(stage, rows, secret(), count_shared_rows(gathered.report)) if run.private else None
     stage.random_state = rng.capture(torch.device(device(run.trainer)))
     return Assembled(composed, stage, loaded, template, order)
+
+
+@contextlib.contextmanager
+def share_model(strategy: Any, trainer: Trainer, dtypes: Dtypes) -> Iterator[Sharder | None]:
+    """Yields what distributes the model over the processes, or None if each of them keeps all of it.
+
+    In the first case the processes of a machine run the block one after the other, so that the whole model is in memory
+    once. Raises ConfigError for fp16, which precision=auto may have chosen.
+    """
+    if strategy.replicates:
+        yield None
+        return
+    if dtypes.compute == torch.float16:
+        raise ConfigError(
+            "strategy={strategy} does not work with fp16, the only 16-bit type of this GPU; use precision=fp32.",
+            strategy=strategy.name,
+        )
+    from fulgurite.strategy.sharding import build_sharder  # loads torch's FSDP
+
+    sharder = build_sharder(strategy, trainer.devices, trainer.num_nodes, device(trainer))
+    with sharder.take_turn():
+        yield sharder
 
 
 def refuse_unfit(packing: str, loaded: Loaded, model: Any, rows: AnyRows) -> None:

@@ -92,6 +92,8 @@ def explain_untried(origin: Decision | None, stage: StageModule, rows: AnyRows, 
         return "it was confirmed, or found too large and halved, in an earlier part of the run"
     if run.world_size > 1:
         return "the processes must all have one value, and each would see other memory free"
+    if not run.strategy.replicates:
+        return "the trial would need memory for the whole model, which is divided later"
     if run.stage.rolls_out:
         return "there is nothing to learn from before answers are drawn, and a rollout is no trial"
     if run.private:

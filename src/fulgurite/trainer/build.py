@@ -67,5 +67,6 @@ def quiet() -> None:
         ".*Checkpoint directory.*", ".*isinstance.treespec.*", ".*num_workers.*",
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*distributed.nn.functional.all_gather is deprecated.*",
+        ".*sync_dist=True.*",  # what the stage logs is a mean over all processes already
     ):
         warnings.filterwarnings("ignore", message=text)

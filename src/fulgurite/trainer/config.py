@@ -162,7 +162,8 @@ class Trainer(Option):
         bounds=at_least(1), usual=(1, 2, 4, 8),
         advice="One per GPU. On a CPU one per socket: two processes on two cores are slower than one.",
         empty=Empty(
-            "1 under strategy=auto; under ddp every GPU, or 2 on a CPU; under torchrun or srun the number they started",
+            "1 under strategy=auto; under ddp and fsdp every GPU, or 2 on a CPU; under torchrun or srun the number "
+            "that they started",
             _devices
         ),
         raise_when="When more GPUs, or more sockets, are free.",
@@ -172,7 +173,7 @@ class Trainer(Option):
             "trainer.num_nodes": "devices times machines is the number of processes",
             "trainer.global_batch_size": "each device takes a share of it; the number does not change results",
         },
-        memory="Under ddp each process has a copy of the model.",
+        memory="Under ddp each process has a copy of the model, under fsdp a part of it.",
         time="On GPUs a step is nearly that many times faster.",
         misread="It is a number of devices, not a list of their ids: CUDA_VISIBLE_DEVICES selects the devices.",
     )

@@ -34,6 +34,9 @@ class Method(Option):
     """Whether the trained model has another shape than the one it began from."""
     private: ClassVar[bool] = False
     """Whether its gradients are proven row by row for privacy. Not inherited: each method proves it for itself."""
+    works_on_shards: ClassVar[bool] = False
+    """Whether its results are those of one device if each process holds a part of every weight (`strategy=fsdp`). Not
+    inherited: each method proves it for itself."""
     loads_trained: ClassVar[bool] = True
     """Whether the model is loaded in the dtype of trained weights; adapters load it in that of frozen ones."""
     adapter: ClassVar[bool] = False

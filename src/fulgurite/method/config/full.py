@@ -20,6 +20,7 @@ class Full(Method):
     """Trains every weight. Take it when memory allows and there is much data, or for a large change of domain."""
 
     builds: ClassVar[str] = "fulgurite.method.full:build"
+    works_on_shards: ClassVar[bool] = True
     whole: ClassVar[bool] = True
     private: ClassVar[bool] = True
     new_tokens: ClassVar[bool] = True
@@ -43,6 +44,7 @@ class Freeze(Method):
     adapter."""
 
     builds: ClassVar[str] = "fulgurite.method.freeze:build"
+    works_on_shards: ClassVar[bool] = True
     lr_factor: ClassVar[float] = 3.0
     private: ClassVar[bool] = True
     prints_table: ClassVar[bool] = True

@@ -69,6 +69,7 @@ class Lora(Adapter):
     little memory, little forgetting."""
 
     builds: ClassVar[str] = "fulgurite.method.lora:build"
+    works_on_shards: ClassVar[bool] = True
     lr_like: ClassVar[str] = "lora"
     quantised_as: ClassVar[str] = "qlora"
     private: ClassVar[bool] = True
@@ -245,6 +246,7 @@ class Qlora(Lora):
     """
 
     builds: ClassVar[str] = "fulgurite.method.qlora:build"
+    works_on_shards: ClassVar[bool] = True
     quantised: ClassVar[bool] = True
     quantised_as: ClassVar[str] = ""
     private: ClassVar[bool] = False

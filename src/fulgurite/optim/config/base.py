@@ -34,6 +34,9 @@ class Optim(Option):
     alone: ClassVar[bool] = False
     """Whether the update of a parameter depends only on the parameter, its gradient and its state, so that its result
     can be rounded."""
+    works_on_shards: ClassVar[bool] = False
+    """Whether its results are those of one device if each process holds a part of every weight (`strategy=fsdp`). Not
+    inherited: each optimizer proves it for itself."""
     lr_factor: ClassVar[tuple[float, str]] = (1.0, "")
     """The factor on AdamW's rate, and its source; without a source its name is not given as a reason."""
     averages: ClassVar[bool] = False

@@ -16,6 +16,7 @@ class AdamW(Optim):
     """Adam with decoupled weight decay, in torch's fused form. The first choice."""
 
     builds: ClassVar[str] = "fulgurite.optim.adamw:build"
+    works_on_shards: ClassVar[bool] = True
     smaller_state: ClassVar[str] = "adamw_8bit"
     alone: ClassVar[bool] = True
     costs: ClassVar[str] = "8 bytes of state per trained weight in fp32."
@@ -81,6 +82,7 @@ class Sgd(Optim):
     """Stochastic gradient descent with momentum. For teaching and comparisons: language models need Adam."""
 
     builds: ClassVar[str] = "fulgurite.optim.sgd:build"
+    works_on_shards: ClassVar[bool] = True
     lr_factor: ClassVar[tuple[float, str]] = (
         100.0, "its updates are not divided by a running variance: 10 to 1000 times, unverified, ours",
     )
@@ -145,6 +147,7 @@ class Lion(Optim):
     AdamW's rate or less."""
 
     builds: ClassVar[str] = "fulgurite.optim.lion:build"
+    works_on_shards: ClassVar[bool] = True
     lr_factor: ClassVar[tuple[float, str]] = (
         0.3, "lion-pytorch's README: a third to a tenth, and a third was best in its own tests (verified)",
     )

@@ -111,6 +111,7 @@ class ScheduleFree(Optim):
     """
 
     builds: ClassVar[str] = "fulgurite.optim.schedule_free:build"
+    works_on_shards: ClassVar[bool] = True
     lr_factor: ClassVar[tuple[float, str]] = (2.0, "schedulefree's README: 1 to 10 times (verified); 2 is ours")
     averages: ClassVar[bool] = True
     starts_together: ClassVar[bool] = True
@@ -365,6 +366,7 @@ class AdamMini(AdamW):
     """AdamW with one variance per row of a matrix instead of one per number: half of Adam's state at AdamW's rate."""
 
     builds: ClassVar[str] = "fulgurite.optim.adam_mini:build"
+    works_on_shards: ClassVar[bool] = True
     lr_factor: ClassVar[tuple[float, str]] = (
         1.0,
         "1e-5 in LLaMA-Factory's example, as AdamW there; the paper: AdamW's (verified)",

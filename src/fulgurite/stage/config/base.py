@@ -37,6 +37,9 @@ class Stage(Option):
     """Whether its model has a reward head instead of the language head: it gives an answer a number."""
     value_head: ClassVar[bool] = False
     """Whether a linear head on the policy's last states estimates the future reward."""
+    works_on_shards: ClassVar[bool] = False
+    """Whether its results are those of one device if each process holds a part of every weight (`strategy=fsdp`). Not
+    inherited: each stage proves it for itself."""
     loss_by_row: ClassVar[bool] = False
     """Whether each example has a loss that depends on no other example (`compute_row_losses` of its module), which
     privacy needs."""

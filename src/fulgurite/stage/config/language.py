@@ -63,6 +63,7 @@ class Sft(Language):
     """Supervised fine-tuning: learns the answers of examples. The first step if in doubt."""
 
     builds: ClassVar[str] = "fulgurite.stage.causal_lm:LanguageStage"
+    works_on_shards: ClassVar[bool] = True
     costs: ClassVar[str] = "One forward and one backward pass per example."
     usual_epochs: ClassVar[Derived] = Derived(
         2.0, message("two passes in supervised fine-tuning (Zephyr 1, Tülu 3 2, SmolLM2 2)")
@@ -98,6 +99,7 @@ class Pt(Language):
     """Continued pre-training: learns every token of running text. For raw text; examples are packed."""
 
     builds: ClassVar[str] = "fulgurite.stage.causal_lm:LanguageStage"
+    works_on_shards: ClassVar[bool] = True
     costs: ClassVar[str] = "The same as sft; every token is learned."
     reads: ClassVar[Reads] = TEXT
     lr_like: ClassVar[str] = "pt"

@@ -39,6 +39,7 @@ class Rm(Stage):
     """
 
     builds: ClassVar[str] = "fulgurite.stage.reward:RewardStage"
+    works_on_shards: ClassVar[bool] = True
     costs: ClassVar[str] = "Two answers per pair."
     reads: ClassVar[Reads] = replace(PAIRS, margins=True)
     compares: ClassVar[bool] = True
@@ -114,6 +115,7 @@ class PreferenceStage(GenerativeStage):
 class Dpo(PreferenceStage):
     """Direct Preference Optimization and its variants: learns from pairs which answer is better. After SFT."""
 
+    works_on_shards: ClassVar[bool] = True
     costs: ClassVar[str] = "Two answers per pair, and passes of the reference; no second model with an adapter."
     misread: ClassVar[str] = (
         "DPO is Direct Preference Optimization. It is not differential privacy, as some texts claim: that is "
@@ -286,6 +288,7 @@ class Kto(PreferenceStage):
     SFT."""
 
     builds: ClassVar[str] = "fulgurite.stage.preference:KtoStage"
+    works_on_shards: ClassVar[bool] = True
     costs: ClassVar[str] = "Per example its answer, another one for the baseline, and the reference."
     reads: ClassVar[Reads] = JUDGED
     sides: ClassVar[int] = 1

@@ -1,0 +1,97 @@
+"""Lightning's strategy for sharded parameters, with checkpoints of the same form as those of one device.
+
+The stage is sharded before it gets here (`strategy/sharding.py`). Replaced of Lightning's ModelParallelStrategy 2.6:
+
+- its checkpoint, a pickle of each process or of all: whole tensors are gathered one after the other, and the first
+  process writes the same folder as a run on one device;
+- its device mesh, of data and tensor parallel processes: the stage was sharded on a mesh already;
+- the way of the model to the device, on which its parts already are (or on the CPU, with offloading).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies.strategy import Strategy
+from lightning.pytorch.trainer.states import TrainerFn
+
+from fulgurite.checkpoint.shards import gather_whole, split_state, take_part
+from fulgurite.strategy.build import PATIENCE
+from fulgurite.strategy.config import Fsdp
+from fulgurite.strategy.sharding import reshard
+
+
+class ShardedStrategy(ModelParallelStrategy):  # type: ignore[misc]
+    """Trains a stage whose parameters are distributed over all processes."""
+
+    model: Any
+
+    def __init__(self) -> None:
+        super().__init__(save_distributed_checkpoint=False, timeout=PATIENCE)
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """The optimizer's state is restored by `load_optimizer_state_dict`."""
+        return True
+
+    def setup_environment(self) -> None:
+        """Connects the processes, without a mesh."""
+        self._setup_distributed()
+
+    def setup(self, trainer: Trainer) -> None:
+        """Builds the optimizer of the sharded parameters."""
+        self.accelerator.setup(trainer)
+        self.model = self.precision_plugin.convert_module(self.model)
+        self.lightning_module._device = self.root_device  # what Module.to would note
+        self.barrier()
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.setup_optimizers(trainer)
+        self.setup_precision_plugin()
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Returns nothing: the checkpoint callback, which is called next, selects the trained parameters."""
+        reshard(self.lightning_module)
+        return {}
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """Returns the state of this process's parts."""
+        inner = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        found: dict[str, Any] = inner.state_dict()
+        return found
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Gathers whole tensors, which the first process writes."""
+        whole = gather_whole(checkpoint, keep=self.is_global_zero)
+        Strategy.save_checkpoint(self, whole, filepath, storage_options)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads the folder; its tensors stay in the mapped files until their parts are taken."""
+        found: dict[str, Any] = self.checkpoint_io.load_checkpoint(checkpoint_path)
+        return found
+
+    @torch.no_grad()
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Copies this process's part of each tensor; the checkpoint callback has checked the names."""
+        module = self.lightning_module
+        own = dict(module.named_parameters()) | dict(module.named_buffers())
+        for name, whole in checkpoint["state_dict"].items():
+            own[name].copy_(take_part(whole, own[name]))
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Loads this process's part of each optimizer's state."""
+        for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            numbers = [number for group in saved["param_groups"] for number in group["params"]]
+            every = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            live = dict(zip(numbers, every, strict=True))
+            state = {number: split_state(of, live[number]) for number, of in saved["state"].items()}
+            optimizer.load_state_dict({**saved, "state": state})
+
+
+def build_fsdp(config: Fsdp, processes: int) -> ShardedStrategy:
+    """Returns the strategy of `strategy=fsdp`."""
+    return ShardedStrategy()
