@@ -25,8 +25,8 @@ from importlib.util import find_spec
 import torch
 
 import fulgurite as fg
+from fulgurite.data.build import GUIDE
 from fulgurite.data.example import Message
-from fulgurite.data.source import GUIDE
 from fulgurite.data.template import load_template
 from fulgurite.precision.policy import Dtypes
 from fulgurite.stage.rollout import TransformersRollouts

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from fulgurite.data import formats
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Format
 from fulgurite.data.example import Conversation, Example
 from fulgurite.data.fields import Reading, Wrong
-from fulgurite.data.source import Source, build_source
+from fulgurite.data.source import Source
 
 Write = Callable[[str, Any], Path]
 Q, A = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}

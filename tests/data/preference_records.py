@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File
 from fulgurite.data.example import Message
-from fulgurite.data.source import build_source
 
 Write = Callable[[str, Any], Path]
 Q, A, B = ({"role": r, "content": c} for r, c in (("user", "question"), ("assistant", "good"), ("assistant", "bad")))

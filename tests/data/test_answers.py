@@ -10,10 +10,10 @@ import pytest
 from tests.data.made_templates import STYLES, made
 
 from fulgurite.data.answers import REASONING_LEFT_OUT
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Packing
 from fulgurite.data.dataset import split_dataset
 from fulgurite.data.example import Conversation, Message
-from fulgurite.data.source import build_source
 from fulgurite.data.template import Template, load_template
 from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError

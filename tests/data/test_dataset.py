@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Packing, TooLong
 from fulgurite.data.dataset import IGNORE, TokenDataset, split_dataset
 from fulgurite.data.report import DataReport
-from fulgurite.data.source import build_source
 from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import TokenizedData, tokenize_source
 from fulgurite.errors import DataError
@@ -281,3 +281,29 @@ def test_the_histogram_counts_every_example(write: Write, cut: Any) -> None:
     _, _, report = cut([write("a.jsonl", alpaca(3, lambda n: [1, 40, 100][n]))], val_fraction=0.0)
     assert sum(report.lengths.values()) == 3
     assert all(int(top) & (int(top) - 1) == 0 for top in report.lengths)
+
+
+# -- a registry's num_samples --------------------------------------------------------------------------------------
+
+
+def _register(tmp_path: Path, write: Write, limit: int) -> dict[str, Any]:
+    for name in ("a", "b"):
+        write(f"{name}.jsonl", alpaca(100))
+    entries = {"a": {"file_name": "a.jsonl", "num_samples": limit}, "b": {"file_name": "b.jsonl"}}
+    registry = write("dataset_info.json", "")
+    registry.write_text(json.dumps(entries), encoding="utf-8")
+    return {"registry": str(registry), "dataset": ["a", "b"], "val_fraction": 0.0}
+
+
+def test_num_samples_draws_from_its_file_alone(write: Write, cut: Any, tmp_path: Path) -> None:
+    given = _register(tmp_path, write, 30)
+    one, again, other = (cut([], seed=seed, **given) for seed in (1, 1, 2))
+    assert Counter(place.partition(":")[0] for place in places(one[0])) == {"a.jsonl": 30, "b.jsonl": 100}
+    assert places(one[0]) == places(again[0]) != places(other[0])
+    assert one[2].not_drawn == 70
+    assert one[2].balanced
+
+
+def test_num_samples_above_the_file_is_refused(write: Write, cut: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset_info\.json: a: num_samples is 101, but .*a\.jsonl has 100 examples"):
+        cut([], **_register(tmp_path, write, 101))

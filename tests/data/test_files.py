@@ -12,9 +12,9 @@ import pytest
 from tests.data.made_records import Write
 from tests.data.read_values import ROWS
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File
 from fulgurite.data.files import find_files
-from fulgurite.data.source import build_source
 from fulgurite.errors import DataError
 
 

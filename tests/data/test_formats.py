@@ -14,10 +14,11 @@ import pytest
 from tests.data.made_records import CALL, TOOL, A, Q, Write, call, nested, pairs_of, read, refused, source_of
 
 from fulgurite.data import formats
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Format
 from fulgurite.data.fields import Reading, Wrong
 from fulgurite.data.reads import reads_of
-from fulgurite.data.source import _convert, build_source
+from fulgurite.data.source import _convert
 from fulgurite.errors import DataError
 
 COLUMNS: dict[str, tuple[dict[str, str], dict[str, Any], list[tuple[str, str]], dict[str, int]]] = {

@@ -13,11 +13,11 @@ import torch
 
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build as build_option
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Packing
 from fulgurite.data.dataset import TokenDataset, split_dataset
 from fulgurite.data.loader import build_train_loader, build_val_loader
 from fulgurite.data.sampler import StepSampler
-from fulgurite.data.source import build_source
 from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import tokenize_source
 

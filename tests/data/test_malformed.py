@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Format
-from fulgurite.data.source import build_source
 from fulgurite.errors import DataError
 
 Q, A = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}

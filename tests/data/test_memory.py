@@ -22,7 +22,7 @@ FORMS = {
 CODE = """
 import resource, sys
 from fulgurite.data.config import File
-from fulgurite.data.source import build_source
+from fulgurite.data.build import build_source
 source = build_source(File(path=sys.argv[1:]), stage="sft", seed=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = source.check()

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from tests.data.made_records import CALL, TOOL, A, Q, Write, call, nested, read, refused, source_of
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File
 from fulgurite.data.example import Conversation, Message
-from fulgurite.data.source import build_source
 
 
 def test_a_message_keeps_calls_reasoning_names_and_tools() -> None:

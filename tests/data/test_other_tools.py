@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from tests.data.made_records import A, Q, Write, pairs_of, source_of
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File
 from fulgurite.data.example import Example
 from fulgurite.data.formats import GREETING, NOT_ANSWERED
 from fulgurite.data.messages import BY_TURNS
-from fulgurite.data.source import Source, build_source
+from fulgurite.data.source import Source
 from fulgurite.errors import DataError
 
 S = {"role": "system", "content": "rule"}

@@ -14,13 +14,13 @@ from tests.data.made_records import Write
 from tests.data.preference_records import PAIR
 
 from fulgurite.data import preference_dataset as compared_rows
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Packing
 from fulgurite.data.dataset import split_dataset
 from fulgurite.data.loader import Ahead, build_train_loader, build_val_loader, collate_longest
 from fulgurite.data.preference_dataset import PreferenceDataset, collate_mismatched, collate_preferences
 from fulgurite.data.sample_prompts import choose_sample_prompts
 from fulgurite.data.sampler import StepSampler, pair_mismatched
-from fulgurite.data.source import build_source
 from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError

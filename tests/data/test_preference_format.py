@@ -10,9 +10,9 @@ import pytest
 from tests.data.made_records import Write
 from tests.data.preference_records import PAIR, TURNS, A, B, Q, S, examples
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Format
 from fulgurite.data.example import Bad, Conversation, Message
-from fulgurite.data.source import build_source
 from fulgurite.errors import DataError
 
 HEADED = (Message("system", "be brief"), *TURNS)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Guide
 from fulgurite.data.dataset import Packing, split_dataset
 from fulgurite.data.example import Message
 from fulgurite.data.prompt_dataset import PromptDataset
-from fulgurite.data.source import Source, build_source
+from fulgurite.data.source import Source
 from fulgurite.data.template import Template, load_template
 from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError

@@ -6,9 +6,9 @@ import pytest
 from tests.data.made_records import Write
 from tests.data.preference_records import PAIR, A, Q
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File
 from fulgurite.data.reads import CHAT, reads_of
-from fulgurite.data.source import build_source
 from fulgurite.errors import DataError
 
 

@@ -48,7 +48,8 @@ def test_all_that_was_left_out_is_one_sentence() -> None:
     report.drop(Reason(UserMessage("empty")), "a.jsonl:3")
     assert str(report.describe()) == (
         "5,000 records: 1 dropped (empty; the first at a.jsonl:3), made of 2 pairs, each split into a good and "
-        "a bad answer, 3 truncated to 64 tokens, 1,000 not drawn (data.max_samples), 4 left out by data.weights, "
+        "a bad answer, 3 truncated to 64 tokens, 1,000 not drawn (data.max_samples or num_samples), "
+        "4 left out by data.weights, "
         "6 more pieces from documents cut at 64 tokens, 5 with an earlier answer whose tokens would differ at "
         "inference, 12 with tools, 8 conversations give 9 rows (10 tokens), one for each answer, because the chat "
         "template renders earlier turns "

@@ -8,11 +8,11 @@ from typing import Any
 
 from tests.data.made_records import Write
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File
 from fulgurite.data.dataset import Packing, split_dataset
 from fulgurite.data.example import Message
 from fulgurite.data.sample_prompts import choose_sample_prompts
-from fulgurite.data.source import build_source
 from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import tokenize_source
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.data.made_templates import STYLES
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File
-from fulgurite.data.source import build_source
 from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import TokenizedData, tokenize_source
 

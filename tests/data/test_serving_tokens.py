@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.data.made_templates import STYLES
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File
-from fulgurite.data.source import build_source
 from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import tokenize_source
 

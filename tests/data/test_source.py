@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Guide, Packing
 from fulgurite.data.dataset import split_dataset
 from fulgurite.data.example import Conversation, Example, Message
 from fulgurite.data.report import DataReport
 from fulgurite.data.sample_prompts import choose_sample_prompts
-from fulgurite.data.source import Source, build_source
+from fulgurite.data.source import Source
 from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import tokenize_source
 from fulgurite.errors import DataError

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Packing, SpecialTokens
 from fulgurite.data.dataset import split_dataset
 from fulgurite.data.example import Conversation, Message
-from fulgurite.data.source import build_source
 from fulgurite.data.special_tokens import END, START, SpecialTexts
 from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import tokenize_source

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File
-from fulgurite.data.source import build_source
 from fulgurite.data.suggest import describe_record, format_override
 from fulgurite.errors import DataError
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from fulgurite.data import tokenized as module
+from fulgurite.data.build import build_source
 from fulgurite.data.config import File, Format
-from fulgurite.data.source import build_source
 from fulgurite.data.template import load_template
 from fulgurite.data.tokenized import TokenizedData, tokenize_source
 from fulgurite.errors import DataError, RequestError

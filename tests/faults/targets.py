@@ -81,8 +81,8 @@ def tokenizer() -> Any:
 
 def read(path: Path, stage: str) -> str:
     """What `plan` and `train` do with data: format, check of every record, tokens. Bad records are tolerated."""
+    from fulgurite.data.build import build_source
     from fulgurite.data.config import File
-    from fulgurite.data.source import build_source
     from fulgurite.data.template import load_template
     from fulgurite.data.tokenized import tokenize_source
 

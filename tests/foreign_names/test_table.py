@@ -27,7 +27,7 @@ EXPECTED = {
     "gradient_accumulation_steps": "trainer.global_batch_size", "lr_scheduler_type": "scheduler",
     "warmup_steps": "scheduler.warmup_steps", "warmup_ratio": "scheduler.warmup_ratio",
     "val_size": "data.val_fraction", "max_samples": "data.max_samples", "template": "data.template",
-    "dataset": "data.path", "dataset_dir": "data.path", "quantization_bit": "method=qlora",
+    "dataset": "data.path", "dataset_dir": "data.registry", "quantization_bit": "method=qlora",
     "use_rslora": "method=rslora", "use_dora": "method=dora", "use_galore": "optim=galore",
     "galore_rank": "optim.rank", "use_badam": "optim=badam", "packing": "data.packing",
     "neat_packing": "data.packing", "train_on_prompt": "data.mask", "mask_history": "data.mask",

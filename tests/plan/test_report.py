@@ -125,7 +125,8 @@ def test_data_has_what_is_lost_and_what_is_odd() -> None:
     for part in (
         "6 to train on, 0 for validation, of 10 records in a, b, c and 2 more files",
         "211 an epoch, 100 of them learned (47%)", "template chatml",
-        "3 dropped (30.0%): longer than data.max_length; 2 truncated (20.0%); 1 not drawn (data.max_samples)",
+        "3 dropped (30.0%): longer than data.max_length; 2 truncated (20.0%); "
+        "1 not drawn (data.max_samples or num_samples)",
         "4 more pieces of documents that were cut", "3 system messages; 2 answers left out (no end)",
         "4 with a number read as text", "fields that are not used: f1 (1), f2 (2)", "f8 (8) and 2 more",
         "5 duplicates",

@@ -136,8 +136,9 @@ def split_dataset(
     given, pool = kept[from_val], kept[~from_val]
     # One generator for sampling, splitting and weighting: the result depends on the seed only.
     random = np.random.default_rng([seed, 1])
+    pool = _draw_limited(encoded, pool, report, random)
     if config.max_samples is not None and len(pool) > config.max_samples:
-        report.not_drawn = len(pool) - config.max_samples
+        report.not_drawn += len(pool) - config.max_samples
         pool = np.sort(random.choice(pool, config.max_samples, replace=False))
     val = given if source.val else _draw_validation(pool, config.val_fraction, random)
     if report.pairs_split:
@@ -303,6 +304,23 @@ def _hold_out_both_answers(encoded: TokenizedData, pool: Ints, val: Ints) -> Int
     # The two halves of a pair have the same file and line: one number per record.
     record = files * (int(lines.max()) + 1) + lines
     return pool[np.isin(record[pool], record[val])]
+
+
+def _draw_limited(encoded: TokenizedData, pool: Ints, report: DataReport, random: np.random.Generator) -> Ints:
+    """Draws from each file as many examples as the num_samples of its entry. Raises DataError if it has fewer."""
+    source = encoded.source
+    for number, limit in enumerate(source.limits):
+        if limit is None:
+            continue
+        mine = encoded.arrays["files"][pool] == number
+        if limit > mine.sum():
+            raise DataError(
+                "{owner}: num_samples is {limit}, but {path} has {count} examples to train on; remove num_samples.",
+                owner=source.forms[number].owner, limit=limit, path=source.train[number], count=int(mine.sum()),
+            )
+        report.not_drawn += int(mine.sum()) - limit
+        pool = np.sort(np.concatenate([pool[~mine], random.choice(pool[mine], limit, replace=False)]))
+    return pool
 
 
 def _apply_weights(encoded: TokenizedData, train: Ints, weights: Sequence[float], random: np.random.Generator) -> Ints:

@@ -155,7 +155,7 @@ class DataReport:
         if self.truncated:
             parts.append(message("{count:,} truncated to {most} tokens", count=self.truncated, most=self.max_length))
         if self.not_drawn:
-            parts.append(message("{count:,} not drawn (data.max_samples)", count=self.not_drawn))
+            parts.append(message("{count:,} not drawn (data.max_samples or num_samples)", count=self.not_drawn))
         if self.not_weighted:
             parts.append(message("{count:,} left out by data.weights", count=self.not_weighted))
         if self.pieces:

@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from fulgurite.data.build import GUIDE
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.example import Bad, Conversation, Message
-from fulgurite.data.source import GUIDE, Source
+from fulgurite.data.source import Source
 
 MANY = 5
 WORDS = 12

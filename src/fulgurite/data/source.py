@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -15,16 +15,16 @@ from fulgurite.data import readers as read
 from fulgurite.data.config import Data, Format
 from fulgurite.data.example import Bad, Example, Place, shorten
 from fulgurite.data.fields import Fields, Reading, Wrong, has_column, rename_keys
-from fulgurite.data.files import find_files, guess_kind
+from fulgurite.data.file_form import FileForm
+from fulgurite.data.files import guess_kind
 from fulgurite.data.fingerprint import Fingerprint
-from fulgurite.data.messages import TARGETS, TURN_KEYS
+from fulgurite.data.messages import TURN_KEYS
 from fulgurite.data.reads import CHAT, reads_of
 from fulgurite.data.report import Phrases, Reason
 from fulgurite.data.suggest import describe_record, explain_record, format_override, suggest_columns
 from fulgurite.errors import DataError, suggest_similar
 from fulgurite.language.message import UserMessage, message
 
-GUIDE = Path(__file__).parent / "guide"
 HOLDS = {
     Format.prompts: message("prompts without answers"),
     Format.text: message("running text"),
@@ -101,23 +101,27 @@ class Source:
     """
 
     def __init__(
-        self, config: Data, stage: str, train: list[Path], val: list[Path], format: Format, columns: dict[str, str],
+        self, config: Data, stage: str, train: list[Path], val: list[Path], forms: Sequence[FileForm],
         weights: list[float] | None = None,
     ) -> None:
         self.config, self.stage, self.weights = config, stage, weights or []
         self.reads = reads_of(stage)
-        self.columns = {ours: theirs for ours, theirs in columns.items() if ours not in TURN_KEYS}
-        self.turn_keys = {ours: theirs for ours, theirs in columns.items() if ours in TURN_KEYS}
-        self.train, self.val = train, val
+        self.train, self.val, self.forms = train, val, forms
+        self.is_registered = any(form.is_closed for form in forms)
+        # every file has the same form, unless a registry gives each its own
+        common = FileForm() if self.is_registered or not forms else forms[0]
+        self.columns, self.turn_keys, self.roles = common.columns, common.turn_keys, common.roles
         known = sorted(formats.COLUMNS)
-        for name in columns:
+        for name in (*self.columns, *self.turn_keys):
             if name not in known:
                 raise DataError(
                     "data.columns: no format has a field {name}.{hint} The fields are {known}.",
                     name=name, hint=suggest_similar(name, known), known=", ".join(known),
                 )
-        self.roles = _check_roles(getattr(config, "roles", {}))
-        self.formats = [format if format is not Format.auto else self._detected(path) for path in self.files]
+        self.formats = [
+            form.format if form.format is not Format.auto else self._detected(path)
+            for path, form in zip(self.files, forms, strict=True)
+        ]
         self.checked: Checked | None = None
         for path, found in zip(self.files, self.formats, strict=True):
             self._fits(path, found)
@@ -126,6 +130,11 @@ class Source:
     def files(self) -> list[Path]:
         """Training files, then validation files; `Example.file` counts in this order."""
         return [*self.train, *self.val]
+
+    @property
+    def limits(self) -> list[int | None]:
+        """The number of examples to draw from each training file; None for all of it."""
+        return [form.limit for form in self.forms[: len(self.train)]]
 
     @property
     def format(self) -> str:
@@ -187,8 +196,10 @@ class Source:
             every = message("all {count:,} records are bad", count=count)
         if not sample:
             return UserMessage("{first}; {every}.", {"first": first, "every": every})
-        columns = suggest_columns(sample, self.reads, self._is_read, guess=False)
-        if columns is not None and columns != self.columns:
+        columns = None if self.is_registered else suggest_columns(sample, self.reads, self._is_read, guess=False)
+        if self.is_registered:
+            remedy = message("correct the data, or the columns of {owner}", owner=self.forms[number].owner)
+        elif columns is not None and columns != self.columns:
             remedy = message("leave data.columns out")
             if columns:
                 remedy = message("try {override}", override=format_override(columns))
@@ -237,24 +248,26 @@ class Source:
         """Yields the records of one file, each with the notes of its reading."""
         path = self.files[number]
         columnar = guess_kind(path) in ("parquet", "arrow")
+        form = self.forms[number]
         for raw in read.read_records(path):
-            reading = Reading(self.roles, self.turn_keys, columnar, self.reads.prompts)
+            reading = Reading(form.roles, form.turn_keys, columnar, self.reads.prompts)
             yield (raw if isinstance(raw, Bad) else self._example(*raw, number, reading)), reading
 
     def _example(self, place: Place, record: Any, number: int, reading: Reading) -> Example | Bad:
-        format = self.formats[number]
+        format, form = self.formats[number], self.forms[number]
+        columns = form.find_columns(record)
         try:
-            fields = formats.rename_fields(record, self.columns, reading)
+            fields = formats.rename_fields(form.select(record), columns, reading)
             made = _convert(fields, format)
         except Wrong as wrong:
             return Bad(place, wrong.field, wrong.reason)
         if self.reads.prompts and made["messages"]:
             # A stage that generates the answers passes the given one and the other columns to the reward.
-            made["messages"], made["columns"] = formats.split_answer(made["messages"], record, fields, self.columns)
+            made["messages"], made["columns"] = formats.split_answer(made["messages"], record, fields, columns)
         else:
             if not self.reads.margins:
                 fields.seen.discard("margin")
-            reading.unread.update(formats.list_unread_columns(record, fields, self.columns))
+            reading.unread.update(formats.list_unread_columns(record, fields, columns))
         return Example(place, file=number, **made)
 
     def _detected(self, path: Path) -> Format:
@@ -315,7 +328,7 @@ class Source:
                 path=path, reason=formats.PAIR, alone=self._suggest_chosen(sample),
             )
         facts |= {"expected": self.reads.expected, "other": STAGE[format]}
-        own = not self.config.shipped[0]
+        own = not self.config.shipped[0] and not self.is_registered
         columns = suggest_columns(sample, self.reads, self._is_read, guess=False) if own else None
         if columns:
             raise DataError(
@@ -346,43 +359,3 @@ def _convert(fields: Fields, format: Format) -> dict[str, Any]:
     if format in compared.FORMATS:
         return compared.convert_preferences(fields, format)
     return dict(zip(("messages", "text"), formats.convert_record(fields, format), strict=True))
-
-
-def _check_roles(roles: Mapping[str, str]) -> Mapping[str, str]:
-    for name, role in roles.items():
-        if role not in TARGETS:
-            raise DataError(
-                "data.roles: {name} is mapped to {role}, which is not a role; the roles are {known}.",
-                name=name, role=role, known=", ".join(TARGETS),
-            )
-    return {name.strip().lower(): role for name, role in roles.items()} | dict(roles)
-
-
-def build_source(config: Any, *, stage: str, seed: int) -> Source:
-    """Builds the dataset of an option of `data`.
-
-    Raises DataError if it has no files, or the stage does not read it.
-    """
-    if config.shipped[0]:
-        training, held_out = ([GUIDE / name] if name else [] for name in config.shipped)
-        return Source(config, stage, training, held_out, config.shipped_format, {})
-    if not config.path:
-        raise DataError("data=file needs data.path=<file>, such as data.path=my_examples.jsonl.")
-    groups, val = find_files(config.path), find_files(config.val_path, "data.val_path")
-    train = [path for group in groups for path in group]
-    # The same file by another path counts too.
-    twice = {path.resolve() for path in train} & {path.resolve() for group in val for path in group}
-    if twice:
-        raise DataError(
-            "{path} is in data.path and in data.val_path; validate with examples that are not trained on.",
-            path=min(twice),
-        )
-    if config.weights and len(config.weights) != len(groups):
-        raise DataError(
-            "data.weights has {weights} numbers, but data.path has {paths} entries; give one number per entry.",
-            weights=len(config.weights), paths=len(groups),
-        )
-    weights = [w for w, group in zip(config.weights, groups, strict=True) for _ in group] if config.weights else []
-    return Source(
-        config, stage, train, [path for group in val for path in group], config.format, config.columns, weights
-    )

@@ -14,7 +14,7 @@ NAMES = build_names(
         "stage": "stage", "finetuning_type": "method", "template": "data.template",
         "model_name_or_path": "model=hf model.path={value}", "adapter_name_or_path": "method.adapter_path",
         "model_revision": "model.revision", "trust_remote_code": "model.trust_remote_code",
-        "dataset": "data=file data.path={value}", "dataset_dir": "data.path", "eval_dataset": "data.val_path",
+        "dataset": "data=file data.path={value}", "dataset_dir": "data.registry", "eval_dataset": "data.val_path",
         "cutoff_len": "data.max_length", "max_samples": "data.max_samples", "val_size": "data.val_fraction",
         "packing": "data.packing", "neat_packing": "data.packing=best_fit", "train_on_prompt": "data.mask=all",
         "mask_history": "data.mask=last", "enable_thinking": "data.enable_thinking", "interleave_probs": "data.weights",
@@ -56,8 +56,7 @@ NAMES = build_names(
     },
     notes={
         "gradient_accumulation_steps": notes.ACCUMULATION, "per_device_train_batch_size": notes.MICRO_BATCH,
-        "dataset": message("fulgurite reads files and hub datasets by their path; there is no dataset_info.json."),
-        "dataset_dir": message("fulgurite reads files by their path; there is no folder with a dataset_info.json."),
+        "dataset": notes.REGISTRY, "dataset_dir": notes.REGISTRY, "eval_dataset": notes.REGISTRY,
         "val_size": message("It is the share of the examples held out, such as 0.05, and not their number."),
         "quantization_bit": notes.FOUR_BITS,
         "use_unsloth": message("Not needed: the loss is computed in chunks, which is the largest saving of Unsloth."),

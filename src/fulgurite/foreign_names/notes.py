@@ -38,3 +38,6 @@ BEST_BY = message("Not needed: the best checkpoint is the one with the lowest va
 COUNTED = message("fulgurite counts optimizer steps between two evaluations.")
 TASK = message("Not needed: the stage decides it.")
 SAME_TYPE = message("Not needed: evaluation computes in the type of training.")
+REGISTRY = message(
+    "The names are those of data.registry, a dataset_info.json; files and hub datasets are given by data.path."
+)

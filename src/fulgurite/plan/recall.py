@@ -111,7 +111,7 @@ def key_tokens(source: Source, data: Data) -> Hashable:
 
     seal = check_source(source).seal
     most = data.max_length if seal.longest >= LONG else None
-    read = (source.stage, tuple(map(str, source.files)), len(source.train), tuple(source.weights),
+    read = (source.stage, tuple(map(str, source.files)), len(source.train), tuple(source.weights), tuple(source.limits),
             tuple(map(str, source.formats)), _dump(source.columns))
     return seal.hex(), read, str(data.mask), str(data.too_long), most
 

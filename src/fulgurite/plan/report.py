@@ -203,7 +203,7 @@ def list_lost(d: DataFacts) -> list[UserMessage]:
     ]
     if d.cut_answers:
         lost.append(message("{count:,} truncated ({share:.1%})", count=d.cut_answers, share=d.cut_answers / whole))
-    lost += [message("{count:,} not drawn (data.max_samples)", count=d.not_drawn)] if d.not_drawn else []
+    lost += [message("{count:,} not drawn (data.max_samples or num_samples)", count=d.not_drawn)] if d.not_drawn else []
     return lost + ([message("{count:,} more pieces of documents that were cut", count=d.pieces)] if d.pieces else [])
 
 

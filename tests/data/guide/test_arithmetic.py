@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
+from fulgurite.data.build import build_source
 from fulgurite.data.config import GuideForm, GuidePrompts
 from fulgurite.data.guide import arithmetic as sums
-from fulgurite.data.source import build_source
 from fulgurite.errors import DataError
 
 

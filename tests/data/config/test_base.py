@@ -10,8 +10,8 @@ from fulgurite.config.compose import compose
 from fulgurite.config.facts import Facts
 from fulgurite.config.resolve import fill
 from fulgurite.config.schema import list_options
+from fulgurite.data.build import GUIDE, build_source
 from fulgurite.data.config import File, Guide, GuidePreference
-from fulgurite.data.source import GUIDE, build_source
 from fulgurite.errors import DataError
 
 

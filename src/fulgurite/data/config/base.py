@@ -1,4 +1,4 @@
-"""Dataset: its files and format, and how examples are cut, masked, packed and split."""
+"""What every dataset has: how examples are cut, masked, packed and split."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fulgurite.config.paths import resolve_pattern
-from fulgurite.config.schema import Derived, Empty, Option, Range, at_least, below, between, knob, option
+from fulgurite.config.schema import Derived, Empty, Option, Range, at_least, below, between, knob
 from fulgurite.language.message import UserMessage, message
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def _derive_packing(run: RunConfig, facts: Facts) -> Derived:
 class Data(Option):
     """What every dataset has."""
 
-    builds: ClassVar[str] = "fulgurite.data.source:build_source"
+    builds: ClassVar[str] = "fulgurite.data.build:build_source"
     shipped: ClassVar[tuple[str, str]] = ("", "")
     """The shipped files to train on and to validate with, in fulgurite/data/guide;
     empty if the option has none, or splits a share off."""
@@ -277,110 +276,4 @@ class Data(Option):
         True, "Whether each epoch has a new order of the examples, drawn from the seed and the epoch.",
         source="Common practice; the order is a function of seed and epoch so that a resumed run sees the same",
         advice="false only if the order of the data is intended (a curriculum).",
-    )
-
-
-@option("data", "guide")
-@dataclass(slots=True)
-class Guide(Data):
-    """The shipped dataset: questions and answers about fine-tuning parameters. For a first run and for tests."""
-
-    shipped: ClassVar[tuple[str, str]] = ("train.jsonl", "heldout.jsonl")
-    conversations: ClassVar[bool] = True
-    costs: ClassVar[str] = "Nothing: it is included."
-
-
-@option("data", "guide_preference")
-@dataclass(slots=True)
-class GuidePreference(Guide):
-    """The shipped pairs: 64 questions on the guide's subject, each with a correct answer and a wrong or empty one,
-    written by hand.
-
-    For a first run of stage=dpo or stage=rm and for tests. It teaches only that fluent but wrong text is worse.
-    """
-
-    shipped: ClassVar[tuple[str, str]] = ("preference.jsonl", "")
-    shipped_format: ClassVar[Format] = Format.preference
-    costs: ClassVar[str] = "Nothing: it is included."
-
-
-@option("data", "guide_prompts")
-@dataclass(slots=True)
-class GuidePrompts(Data):
-    """The shipped prompts: 99 small calculations about fine-tuning, and 33 for validation, each with its answer in the
-    column `answer`.
-
-    For stage=grpo and stage=ppo: `stage.reward=["match:answer"]` rewards only the correct answer. The column `kind` is
-    the kind of calculation.
-    """
-
-    shipped: ClassVar[tuple[str, str]] = ("prompts.jsonl", "prompts_heldout.jsonl")
-    shipped_format: ClassVar[Format] = Format.prompts
-    costs: ClassVar[str] = "Nothing: it is included."
-
-
-@option("data", "guide_form")
-@dataclass(slots=True)
-class GuideForm(Data):
-    """The shipped calculations as pairs: the answer in the requested form, and the same answer in a sentence. 99 pairs,
-    and 33 for validation.
-
-    A preference that a reward model can learn completely: for a first run of stage=rm, dpo and kto. It teaches a form,
-    not facts.
-    """
-
-    shipped: ClassVar[tuple[str, str]] = ("form.jsonl", "form_heldout.jsonl")
-    shipped_format: ClassVar[Format] = Format.preference
-    costs: ClassVar[str] = "Nothing: it is included."
-
-
-@option("data", "file")
-@dataclass(slots=True)
-class File(Data):
-    """Your own data: files, a saved dataset, or a hub id. JSON, JSONL, CSV, Parquet, text, each also gzipped."""
-
-    costs: ClassVar[str] = "Reading and tokenizing once; the result is cached."
-
-    path: list[str] = knob(
-        [], "The files: paths, patterns such as data/*.jsonl, a dataset folder, or a hub id (hub:owner/name).",
-        source="HF datasets loading docs name the same kinds",
-        advice="Several files are mixed; data.weights sets the share of each.",
-        resolve=resolve_pattern,
-    )
-    val_path: list[str] = knob(
-        [], "Separate files for validation, instead of data.val_fraction.",
-        source="Common practice", advice="Set it if the validation examples must be the same in every run.",
-        resolve=resolve_pattern,
-    )
-    format: Format = knob(
-        Format.auto, "The format of the records; auto detects it from the first records and prints it.",
-        source="Formats of Stanford Alpaca, ShareGPT and the OpenAI chat API; pairs, judged answers, "
-        "prompts as in TRL and LLaMA-Factory",
-        advice="Set it if auto detects another format than you meant.",
-    )
-    columns: dict[str, str] = knob(
-        {},
-        "Maps our field names to the file's column names, such as {instruction: question, output: answer}. "
-        "A mapped column is read only under its new name; body.messages is a key inside a column; "
-        "role and content are the keys of a turn.",
-        source="LLaMA-Factory's dataset_info.json has the same mapping",
-        advice="Only for files with other column names. {instruction: output, output: input} trains the reverse task.",
-    )
-    roles: dict[str, str] = knob(
-        {},
-        "Maps the file's role names to ours, such as {Customer: user, Agent: assistant}; "
-        "ours are user, assistant, system, tool and function_call (a call as JSON).",
-        source="LLaMA-Factory's tags and axolotl's roles map the same names",
-        advice="Only for roles that are reported as unknown: those of ShareGPT, OpenAI, LLaMA-Factory, "
-        "axolotl and ms-swift are known.",
-    )
-    weights: list[float] = knob(
-        [], "For each file, how often its examples are used in one epoch: 1 once, 0.5 a seeded half, 2 twice.",
-        source="Replay against forgetting: LLaMA-Factory issue #2611 (keep a share of general data)",
-        bounds=at_least(0), usual=between(0.1, 5),
-        advice="Empty means every example once.",
-        raise_when="For a small file that should have more influence.",
-        lower_when="For a large file that dominates the others.",
-        interacts={"data.path": "one weight per entry"},
-        time="In proportion to the examples in an epoch.",
     )
