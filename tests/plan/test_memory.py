@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from fulgurite.plan import memory
 from fulgurite.plan.context import Machine
 from fulgurite.run.load import apply_method, load_start
 from fulgurite.stage.config import Engine
+from fulgurite.strategy.config import Strategy
 
 ROWS, TOKENS = 2, 24
 
@@ -139,3 +140,54 @@ def test_another_engine_holds_a_copy_and_its_keys_and_values_all_the_time() -> N
     assert other.rollouts.total - own.rollouts.total == copy
     assert other.training.total - own.training.total == copy + own.rollouts.activations
     assert own.rollouts.activations > 0
+
+
+@dataclass(slots=True)
+class Divided(Strategy):
+    """A strategy whose processes each hold a part."""
+
+    replicates: ClassVar[bool] = False
+    reshard: bool = True
+    offload: bool = False
+    hybrid: int | None = None
+
+
+def estimate_for(processes: int, strategy: Strategy | None = None, device: str = "cpu", words: str = "") -> Any:
+    """The estimate of a run of so many processes."""
+    composed, _, facts = compose_tiny("method=full", "precision=fp32", "optim=adamw", *words.split())
+    trainer = replace(composed.run.trainer, devices=processes)
+    run = replace(composed.run, trainer=trainer, strategy=strategy or composed.run.strategy)
+    return memory.estimate(run, facts, np.array([64]), Machine(device=device))
+
+
+def test_a_process_of_several_holds_a_copy_or_a_part() -> None:
+    """ddp exchanges gradients in buckets of its own; a divided run holds a part, and gathers a layer at a time."""
+    one, copy, part = estimate_for(1), estimate_for(8), estimate_for(8, Divided())
+    assert copy.training == replace(one.training, gradients=2 * one.training.gradients)
+    assert (8 * part.training.weights, 8 * part.training.gradients) == (one.training.weights, one.training.gradients)
+    assert (part.training.activations, part.training.logits) == (one.training.activations, one.training.logits)
+    assert one.training.gathered == copy.training.gathered == 0 < part.evaluation.gathered < part.training.gathered
+    assert estimate_for(8, Divided(reshard=False), words="model.layers=8").training.gathered > (
+        estimate_for(8, Divided(), words="model.layers=8").training.gathered
+    )
+
+
+def test_a_group_of_hybrid_sharding_holds_one_model() -> None:
+    assert estimate_for(8, Divided(hybrid=2)) == estimate_for(2, Divided())
+
+
+def test_offloading_leaves_what_is_gathered_on_a_gpu() -> None:
+    there, offloaded = (estimate_for(8, Divided(offload=offload), "cuda") for offload in (False, True))
+    held = there.training
+    assert offloaded.offloaded == held.weights + held.gradients + held.optimizer > there.offloaded == 0
+    assert offloaded.training.total == held.total - offloaded.offloaded
+    assert estimate_for(8, Divided(offload=True)) == estimate_for(8, Divided())  # a CPU has one memory
+
+
+def test_a_gpu_loads_a_part_and_a_cpu_the_whole_model_in_turn() -> None:
+    whole, cpu, gpu = (
+        estimate_for(processes, strategy, device, "model.layers=8")
+        for processes, strategy, device in ((1, None, "cpu"), (64, Divided(), "cpu"), (64, Divided(), "cuda"))
+    )
+    assert cpu.loading == whole.loading
+    assert gpu.loading.total < whole.loading.weights

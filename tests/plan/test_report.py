@@ -105,6 +105,14 @@ def test_memory_has_a_column_for_each_phase() -> None:
     assert free == "  8 GB of 10 GB are free on cuda"
 
 
+def test_memory_of_several_processes_is_that_of_each() -> None:
+    estimate = Memory(MemoryPart(1000, gathered=2000), offloaded=10**9)
+    *parts, _, _, each, offloaded = format_memory(build("trainer.devices=2", memory=estimate)).split("\n")
+    assert [line.split()[0] for line in parts[4:5]] == ["gathered"]
+    assert each == "  each of 2 processes needs this memory: all of them hold the whole model"
+    assert offloaded == "  1 GB of each process are in the memory of the CPU: 2 GB on a machine"
+
+
 def test_disk_has_one_checkpoint_and_all_that_are_kept() -> None:
     assert format_disk(build("trainer.keep_checkpoints=2")) == (
         "1 kB a checkpoint; 3 are kept (trainer.keep_checkpoints=2, and the best) and one is being written: 4 kB; "

@@ -180,21 +180,26 @@ class MemoryPart:
     activations: int = 0
     logits: int = 0
     other: int = 0
+    gathered: int = 0
+    """Whole weights and gradients beside this process's part of them, if several processes divide them."""
 
     @property
     def total(self) -> int:
         """The sum of all parts."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.other
+        held = self.weights + self.gradients + self.optimizer + self.gathered
+        return held + self.activations + self.logits + self.other
 
 
 @dataclass(slots=True)
 class Memory:
-    """The bytes at the peak of each phase; None if a run has no such phase."""
+    """The bytes at the peak of each phase, of one process; None if a run has no such phase."""
 
     training: MemoryPart
     evaluation: MemoryPart | None = None
     rollouts: MemoryPart | None = None
     loading: MemoryPart | None = None
+    offloaded: int = 0
+    """Bytes that a process of a GPU keeps in the memory of the CPU."""
 
     @property
     def peak(self) -> int:

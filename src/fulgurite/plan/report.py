@@ -16,6 +16,7 @@ from fulgurite.language.message import UserMessage, as_message, get_english, mes
 from fulgurite.plan.context import DataFacts, MemoryPart, PlanFacts
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.rules.memory import PARTS as LABELS
+from fulgurite.plan.rules.memory import list_process_lines
 from fulgurite.plan.timing import Timing
 from fulgurite.precision.policy import Dtypes
 from fulgurite.rules.registry import describe_severity
@@ -28,7 +29,7 @@ SHORTEST_BAR, LONGEST_BAR = 8, 40
 """Limits of the histogram's bars, in columns."""
 BESIDE_BAR = 36
 """Columns of a line of the histogram beside its bar."""
-PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
+PARTS = ("weights", "gradients", "optimizer", "gathered", "activations", "logits", "other")
 PHASES = {
     "loading": message("loading"), "training": message("training"), "evaluation": message("evaluation"),
     "rollouts": message("rollouts"),
@@ -266,8 +267,9 @@ def format_memory(seen: PlanFacts) -> str:
     if seen.memory is None:
         return f"  {message('not estimated')}"
     phases = {name: part for name in PHASES if (part := getattr(seen.memory, name)) is not None}
+    shown = [part for part in PARTS if part != "gathered" or seen.memory.training.gathered]
     rows = [
-        [str(LABELS[part]), *(format_size(getattr(held, part)) for held in phases.values())] for part in PARTS
+        [str(LABELS[part]), *(format_size(getattr(held, part)) for held in phases.values())] for part in shown
     ]
     rows.append([str(message("peak")), *(format_size(held.total) for held in phases.values())])
     m = seen.machine
@@ -275,7 +277,8 @@ def format_memory(seen: PlanFacts) -> str:
         "{free} of {total} are free on {device}",
         free=format_size(m.memory_free), total=format_size(m.memory_total), device=m.device,
     )
-    return _format_numbers(["", *(str(PHASES[name]) for name in phases)], rows) + f"\n  {free}"
+    lines = [_format_numbers(["", *(str(PHASES[name]) for name in phases)], rows), f"  {free}"]
+    return "\n".join([*lines, *(f"  {line}" for line in list_process_lines(seen))])
 
 
 def format_time(seen: PlanFacts, probe: Timing | None) -> str:
@@ -326,7 +329,7 @@ def build_dict(
         "tokens": d.tokens,
         "parameters": seen.model.parameters,
         "trainable": seen.model.trained,
-        "memory": {"peak": m.peak, **{n: _build_part(p) for n, p in phases.items() if p is not None}}
+        "memory": {"peak": m.peak, "offloaded": m.offloaded, **{n: _build_part(p) for n, p in phases.items() if p}}
         if m is not None
         else None,
         "disk": {

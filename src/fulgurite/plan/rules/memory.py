@@ -5,6 +5,7 @@ from __future__ import annotations
 from fulgurite.language.message import UserMessage, message
 from fulgurite.plan.context import MemoryPart, PlanFacts
 from fulgurite.plan.rules import rule
+from fulgurite.plan.shards import find_sharding
 from fulgurite.plan.thresholds import DISK_FULL, DISK_TIGHT, MEMORY_FULL, MEMORY_TIGHT
 from fulgurite.rules.registry import Finding, Severity
 
@@ -14,7 +15,8 @@ PHASES = {
 """The phases of a run, as a sentence begins with them."""
 PARTS = {
     "weights": message("weights"), "gradients": message("gradients"), "optimizer": message("optimizer"),
-    "activations": message("activations"), "logits": message("logits"), "other": message("other"),
+    "gathered": message("gathered"), "activations": message("activations"), "logits": message("logits"),
+    "other": message("other"),
 }
 """What memory is used for, with its names for readers."""
 
@@ -148,6 +150,30 @@ def join_parts(part: MemoryPart) -> UserMessage:
         if size := getattr(part, name):
             one = message("{name} {size}", name=label, size=format_size(size))
             found = message("{before}, {after}", before=found, after=one) if found else one
+    return found
+
+
+def list_process_lines(seen: PlanFacts) -> list[UserMessage]:
+    """Lists what to know of an estimate that is of one process among several."""
+    run, found = seen.run, list[UserMessage]()
+    sharding = find_sharding(run.strategy, run.world_size)
+    if sharding is not None:
+        found.append(message(
+            "each of {processes} processes holds 1/{ranks} of the weights, the gradients and the optimizer state; "
+            "gathered: what it has whole for a moment",
+            processes=run.world_size, ranks=sharding.ranks,
+        ))
+    elif run.world_size > 1:
+        found.append(message(
+            "each of {processes} processes needs this memory: all of them hold the whole model",
+            processes=run.world_size,
+        ))
+    if seen.memory is not None and seen.memory.offloaded:
+        each = seen.memory.offloaded
+        found.append(message(
+            "{each} of each process are in the memory of the CPU: {all} on a machine",
+            each=format_size(each), all=format_size(each * (run.trainer.devices or 1)),
+        ))
     return found
 
 
