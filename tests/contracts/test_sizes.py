@@ -8,6 +8,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "fulgurite"
 FILES = sorted(SOURCE.rglob("*.py"))
+SCRIPTS = sorted(path for path in (SOURCE / "board").rglob("*.js") if "vendor" not in path.parts)
 FILE, FUNCTION, LINE, TOP = 400, 60, 120, 3
 """Lines of a file and of a function, characters of a line, loose modules at the top of the package."""
 VAGUE = {"utils", "helpers", "common", "misc"}
@@ -31,9 +32,9 @@ def measure_functions() -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size > FUNCTION}
 
 
-def measure_lines() -> dict[str, int]:
+def measure_lines(files: list[Path]) -> dict[str, int]:
     counts = {
-        name_of(path): sum(len(line) > LINE for line in path.read_text(encoding="utf-8").splitlines()) for path in FILES
+        name_of(path): sum(len(line) > LINE for line in path.read_text(encoding="utf-8").splitlines()) for path in files
     }
     return {name: count for name, count in counts.items() if count}
 
@@ -57,7 +58,13 @@ def test_functions_are_short() -> None:
 
 
 def test_lines_are_narrow() -> None:
-    assert measure_lines() == {}
+    assert measure_lines(FILES) == {}
+
+
+def test_scripts_of_the_page_are_narrow_and_short() -> None:
+    assert len(SCRIPTS) > 40
+    assert measure_lines(SCRIPTS) == {}
+    assert {name_of(path) for path in SCRIPTS if len(path.read_text(encoding="utf-8").splitlines()) > FILE} == set()
 
 
 def test_class_names_are_unique() -> None:

@@ -42,7 +42,7 @@ from fulgurite.errors import ConfigError
 from fulgurite.language.current import use_language
 
 QUIET = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "FULGURITE_LANG": "en"}
-HEAVY = ("torch", "transformers", "lightning", "pyarrow", "wandb", "peft", "hydra")
+HEAVY = ("torch", "transformers", "lightning", "pyarrow", "wandb", "peft", "hydra", "numpy")
 CODE = f"""
 import sys
 from fulgurite.cli.main import main

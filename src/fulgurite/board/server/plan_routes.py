@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -13,13 +12,12 @@ from starlette.routing import Route
 from fulgurite.board.cards import build_cards
 from fulgurite.board.http_error import HttpError
 from fulgurite.board.open_draft import Opened, open_run, open_text, open_words, open_yaml
-from fulgurite.board.roots import make_run_id
 from fulgurite.board.server.json_http import answer, read_json
 from fulgurite.board.server.planner import Planner
+from fulgurite.board.server.run_services import RunServices
 from fulgurite.board.server.state import Board
 from fulgurite.language.current import get_language
 from fulgurite.language.message import message
-from fulgurite.run.listing import list_run_folders
 
 LONGEST_TAB = 64
 
@@ -63,7 +61,7 @@ def list_routes(board: Board) -> list[Route]:
 def open_body(board: Board, body: dict[str, Any]) -> Opened:
     """Returns the draft of what a body names: a run, a file under a root, words or YAML. Raises FulguriteError."""
     if isinstance(body.get("run"), str):
-        return open_run(find_run_folder(board, body["run"]), board.allow_code)
+        return open_run(RunServices(board).catalogue.find_run(body["run"]).folder, board.allow_code)
     if isinstance(body.get("path"), str):
         return _open_path(board, body["path"])
     if isinstance(body.get("words"), list):
@@ -83,11 +81,3 @@ def _open_path(board: Board, word: str) -> Opened:
             return open_run(folder, board.allow_code)
     return open_yaml(board.roots.read_text(word), board.allow_code)
 
-
-def find_run_folder(board: Board, run_id: str) -> Path:
-    """Returns the folder of a run by its id. Raises HttpError 404 if there is none."""
-    for root in board.roots.folders:
-        for folder in list_run_folders(root):
-            if make_run_id(folder) == run_id and board.roots.contains(folder):
-                return folder
-    raise HttpError(404, message("No run in the folders of this board has this id."))
