@@ -39,6 +39,16 @@ def test_search_finds_a_parameter_by_every_name_in_either_language() -> None:
     assert "lora_rank" in dtypes["search"]
 
 
+def test_each_value_of_a_choice_is_explained_in_either_language() -> None:
+    english = build_cards()["cards"]["data.mask"][0]["choice_meanings"]
+    assert list(english) == ["answers", "last", "all"]
+    assert english["last"].startswith("Only the last answer")
+    with use_language("zh"):
+        card = build_cards()["cards"]["data.mask"][0]
+    assert card["choice_meanings"]["all"] == "学习每个 token，包括提示。"
+    assert ["取值", "\n".join(f"`{name}`: {text}" for name, text in card["choice_meanings"].items())] in card["rows"]
+
+
 def test_cards_are_compact() -> None:
     text = json.dumps(build_cards(), ensure_ascii=False, separators=(",", ":")).encode()
     assert len(text) < 400_000

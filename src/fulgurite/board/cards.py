@@ -16,6 +16,7 @@ from fulgurite.explain.knob_index import Shared, merge_knobs
 from fulgurite.explain.layout import format_usual, format_value
 from fulgurite.explain.pages import (
     SURE,
+    describe_choices,
     describe_group,
     describe_interaction,
     get_costs,
@@ -82,6 +83,7 @@ def _build_card(shared: Shared) -> dict[str, Any]:
     return {
         "options": list(shared.options), "title": get_title(knob.path), "path": knob.path,
         "group": knob.group.partition(".")[0] or "run", "kind": get_kind(knob), "choices": list(knob.choices),
+        "choice_meanings": describe_choices(knob),
         "default": format_value(knob.default), "meaning": get_knob_text(knob, "meaning"),
         "advice": get_knob_text(knob, "advice"), "sure": knob.sure.value if knob.sure else "",
         "sure_words": translate(SURE[knob.sure]) if knob.sure else "",
@@ -95,6 +97,7 @@ def _list_rows(shared: Shared) -> list[list[str]]:
     """Returns labels and texts of what is known of a parameter beside its meaning and advice."""
     knob = shared.knob
     rows = [[translate("legal"), format_usual(knob.bounds) if knob.bounds else ""]]
+    rows.append([translate("values"), "\n".join(f"`{name}`: {text}" for name, text in describe_choices(knob).items())])
     if isinstance(knob.usual, Range | tuple):
         rows.append([translate("usual"), format_usual(knob.usual)])
     rows += [[translate(label), get_knob_text(knob, name)] for name, label in LABELS.items()]

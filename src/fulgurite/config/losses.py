@@ -25,7 +25,7 @@ class Loss:
     source: str = ""
     """The paper or the code that the loss is from."""
     meaning: str = ""
-    """What it makes small, for `fulgurite explain stage.loss`."""
+    """What it does, for `fulgurite explain stage.loss` and the page."""
     likelihood: bool = True
     """Whether its mean is a negative log-likelihood in nats, so that ln(vocabulary) is chance."""
     squared: bool = False
@@ -53,6 +53,11 @@ def register_loss(family: str, name: str, loss: Loss) -> None:
 def list_losses(family: str) -> dict[str, Loss]:
     """The losses of a family by name."""
     return _families.get(family, {})
+
+
+def list_loss_meanings(family: str) -> dict[str, str]:
+    """The losses of a family by name, each with what it does."""
+    return {name: loss.meaning for name, loss in list_losses(family).items()}
 
 
 def find_loss(family: str, name: object) -> Loss:

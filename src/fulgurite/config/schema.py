@@ -14,12 +14,13 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from fulgurite.config.confidence import Sure, grade_source
+from fulgurite.config.described import list_meanings
 from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import Freezable
 from fulgurite.errors import ConfigError
@@ -162,6 +163,12 @@ class Knob:
         kind = strip_none(self.type)
         return tuple(m.value for m in kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else ()
 
+    @property
+    def choice_meanings(self) -> dict[str, str]:
+        """What each legal value does, of those whose declaration explains it."""
+        found = self.values() if self.values is not None else list_meanings(strip_none(self.type))
+        return {name: text for name, text in found.items() if text} if isinstance(found, Mapping) else {}
+
     def make_paths_absolute(self, value: Any) -> Any:
         """Returns the value with its relative paths made absolute, if the parameter is one of paths."""
         if self.resolve is None or not value:
@@ -200,7 +207,8 @@ def knob(
     `misread` is a common mistake. `sure` is needed only if the text of the source does not give its confidence
     (`grade_source`). `resolve` is for text that may name a file or a folder (such as paths.resolve_path): it makes a
     relative path absolute when the run is made, so that the run works from any folder. `values` is for a text that is
-    one of a list to which packages may add. Raises TypeError if the default is None and `empty` is missing.
+    one of a list to which packages may add; as a mapping it explains each.
+    Raises TypeError if the default is None and `empty` is missing.
     """
     if default is None and empty is None:
         raise TypeError(f"a parameter with the default None needs `empty`, the meaning of None: {meaning!r}")

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar
 
 from fulgurite.config.confidence import Sure
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.frozen import Freezable
 from fulgurite.config.schema import Empty, at_least, knob
 
 
-class Sampler(StrEnum):
+class Sampler(DescribedEnum):
     """How the values of a trial are drawn."""
 
-    tpe = "tpe"
-    random = "random"
+    tpe = "tpe", "Draws near the values of the best trials so far."
+    random = "random", "Draws each trial at random from the ranges."
 
 
-class Pruner(StrEnum):
+class Pruner(DescribedEnum):
     """What ends a bad trial while it runs."""
 
-    median = "median"
-    hyperband = "hyperband"
-    none = "none"
+    median = "median", "Ends a trial that is worse than the median of the others at the same step."
+    hyperband = "hyperband", "Runs many trials for a short time and the best of them longer."
+    none = "none", "Every trial runs to its end."
 
 
-class Goal(StrEnum):
+class Goal(DescribedEnum):
     """Whether less or more of the metric is better."""
 
-    minimize = "minimize"
-    maximize = "maximize"
+    minimize = "minimize", "The lowest value of sweep.metric is the best."
+    maximize = "maximize", "The highest value of sweep.metric is the best."
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ FIXED = (
     "type",
     "usual",
     "legal",
+    "values",
     "advice",
     "increase when",
     "decrease when",

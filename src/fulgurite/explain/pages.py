@@ -134,6 +134,7 @@ def build_knob_rows(shared: Shared) -> list[tuple[str, str]]:
     texts = {name: get_knob_text(knob, name) for name in TEXTS}
     return [
         (translate("type"), format_kind(describe_kind(knob))),
+        (translate("values"), "\n".join(f"{name}: {text}" for name, text in describe_choices(knob).items())),
         (translate("usual"), usual),
         (translate("legal"), format_usual(knob.bounds) if knob.bounds else ""),
         (translate("advice"), texts["advice"]),
@@ -167,6 +168,11 @@ SURE = {
 def get_knob_text(knob: Knob, name: str) -> str:
     """One of a knob's TEXTS, in the language spoken."""
     return translate_text(knob.path, name, getattr(knob, name))
+
+
+def describe_choices(knob: Knob) -> dict[str, str]:
+    """What each legal value of a knob does, in the language spoken; empty if the declaration does not explain them."""
+    return {name: translate_text(knob.path, f"value {name}", text) for name, text in knob.choice_meanings.items()}
 
 
 def describe_interaction(knob: Knob, other: str) -> str:

@@ -35,6 +35,7 @@ def list_expected() -> Iterator[Text]:
     for knob in list_every_knob():
         yield from ((knob.path, name, getattr(knob, name)) for name in TEXTS)
         yield from ((knob.path, f"interacts {other}", words) for other, words in knob.interacts.items())
+        yield from ((knob.path, f"value {name}", words) for name, words in knob.choice_meanings.items())
         if knob.empty:
             yield knob.path, "empty", knob.empty.words
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fulgurite.config.confidence import Sure
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.guard import Allowed
 from fulgurite.config.paths import resolve_path
 from fulgurite.config.schema import Empty, Option, at_least, find_option, knob, list_knobs, list_options, option
@@ -29,11 +29,11 @@ def describe_reward_model(place: object) -> UserMessage:
     )
 
 
-class Attention(StrEnum):
+class Attention(DescribedEnum):
     """The implementation of attention."""
 
-    sdpa = "sdpa"
-    eager = "eager"
+    sdpa = "sdpa", "PyTorch's fused attention: faster, and it keeps no attention scores in memory."
+    eager = "eager", "Plain matrix products: slower, and memory grows with the square of the length."
 
 
 @dataclass(slots=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from enum import StrEnum
+
+from fulgurite.config.described import DescribedEnum
 
 
-class Order(StrEnum):
+class Order(DescribedEnum):
     """The order in which blocks are trained."""
 
-    ascending = "ascending"
-    descending = "descending"
-    random = "random"
+    ascending = "ascending", "From the first layer to the last."
+    descending = "descending", "From the last layer to the first."
+    random = "random", "In a random order, drawn from the seed."
 
 
 def build_blocks(dimensions: Mapping[str, int]) -> list[list[str]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.schema import Derived, Empty, Option, knob, option
 from fulgurite.language.message import UserMessage, message
 
@@ -105,12 +105,12 @@ class Fp16(Precision):
     costs: ClassVar[str] = "The same as bf16; a step is skipped if its gradients overflow."
 
 
-class Rounding(StrEnum):
+class Rounding(DescribedEnum):
     """How an updated weight is rounded to bf16."""
 
-    nearest = "nearest"
-    stochastic = "stochastic"
-    kahan = "kahan"
+    nearest = "nearest", "To the nearest bf16 number; small updates are lost."
+    stochastic = "stochastic", "Up or down by chance, in proportion: right on average."
+    kahan = "kahan", "Keeps what rounding lost and adds it in the next step; two more bytes a weight."
 
 
 def _rounding(run: RunConfig, facts: Facts) -> Derived:

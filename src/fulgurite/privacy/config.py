@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.schema import (
     Derived,
     Empty,
@@ -30,11 +30,11 @@ MOST_PRV = 100.0
 within minutes (measured)."""
 
 
-class Accountant(StrEnum):
+class Accountant(DescribedEnum):
     """How the epsilons of the steps are summed."""
 
-    rdp = "rdp"
-    prv = "prv"
+    rdp = "rdp", "Rényi differential privacy: fast, a slightly larger epsilon."
+    prv = "prv", "Privacy random variables: a tighter epsilon, slower to compute."
 
 
 @dataclass(slots=True)

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from fulgurite.config.losses import Loss, list_losses, register_loss
+from fulgurite.config.described import DescribedEnum
+from fulgurite.config.losses import Loss, list_loss_meanings, list_losses, register_loss
 from fulgurite.config.schema import Range
 
 
-class ReferenceMode(StrEnum):
+class ReferenceMode(DescribedEnum):
     """The source of the reference's log-probabilities."""
 
-    adapter = "adapter"
-    copy = "copy"
-    precomputed = "precomputed"
+    adapter = "adapter", "The same model with its adapter switched off; takes no memory."
+    copy = "copy", "A frozen second model in memory."
+    precomputed = "precomputed", "Computed once before training, so that no reference is needed while it trains."
 
 
 USUAL = Range(0.01, 0.5)
+MEANINGS = {
+    "sigmoid": "DPO's own: the log-sigmoid of the margin between the two answers.",
+    "hinge": "Learns until the margin reaches 1 / beta, and then leaves the pair alone.",
+    "ipo": "Pulls the margin to a fixed size, so that it cannot grow without end.",
+    "robust": "DPO for labels of which a known share is wrong (stage.label_smoothing).",
+    "exo_pair": "Matches the policy's own distribution over the two answers with smoothed labels.",
+    "nca_pair": "Keeps the chosen answer likely, besides the margin.",
+    "bco_pair": "Classifies each answer as good or bad, against a running mean of the rewards.",
+    "sppo_hard": "Pulls each answer's log ratio to a fixed target: up for chosen, down for rejected.",
+    "aot": "Compares the sorted margins of a whole step instead of single pairs.",
+    "discopop": "A mixture of logistic and exponential loss, found by a search.",
+    "apo_zero": "Makes chosen answers more likely and rejected answers less likely.",
+    "apo_down": "Makes both answers less likely, the rejected one more: for data worse than the model.",
+    "orpo": "SFT plus an odds-ratio penalty; needs no reference.",
+    "simpo": "Log-probabilities per token and a target margin; needs no reference.",
+    "cpo": "DPO without a reference, plus SFT on the chosen answer.",
+}
+"""What each of our losses does, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +104,9 @@ def find_usual_gamma(run: Any) -> Range | None:
     return None if found.gamma_share is None else Range(0, run.stage.beta or found.beta)
 
 
-def list_names() -> list[str]:
-    """Returns the losses of the family, ours first."""
-    return list(list_losses(FAMILY))
+def list_names() -> dict[str, str]:
+    """Returns the losses of the family with what each does, ours first."""
+    return list_loss_meanings(FAMILY)
 
 
 def list_normalizing() -> list[str]:
@@ -103,7 +121,9 @@ def list_reading(parameter: str) -> list[str]:
 
 def _register(name: str, beta: float, usual: Range, source: str, **declared: Any) -> None:
     formula = f"fulgurite.loss.preference:{name}"
-    register_loss(FAMILY, name, PreferenceLoss(formula, source, beta=beta, usual=usual, **declared))
+    register_loss(
+        FAMILY, name, PreferenceLoss(formula, source, MEANINGS[name], beta=beta, usual=usual, **declared)
+    )
 
 
 NORMALIZED = PreferenceLoss(

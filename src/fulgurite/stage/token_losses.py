@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fulgurite.config.losses import Loss, list_losses, register_loss
+from fulgurite.config.losses import Loss, list_loss_meanings, register_loss
 
 FAMILY = "sft"
 
@@ -24,10 +24,16 @@ class TokenLoss(Loss):
     likelihood: bool = False
 
 
-def list_names() -> list[str]:
-    """Returns the losses of the family, ours first."""
-    return list(list_losses(FAMILY))
+def list_names() -> dict[str, str]:
+    """Returns the losses of the family with what each does, ours first."""
+    return list_loss_meanings(FAMILY)
 
 
-register_loss(FAMILY, "nll", TokenLoss(source="Maximum likelihood", likelihood=True))
-register_loss(FAMILY, "dft", TokenLoss(source="DFT, Wu et al., https://arxiv.org/abs/2508.05629", weighted=True))
+register_loss(FAMILY, "nll", TokenLoss(
+    source="Maximum likelihood", likelihood=True,
+    meaning="The negative log-likelihood: every learned token counts the same.",
+))
+register_loss(FAMILY, "dft", TokenLoss(
+    source="DFT, Wu et al., https://arxiv.org/abs/2508.05629", weighted=True,
+    meaning="The negative log-likelihood times the token's probability: unlikely tokens are learned less.",
+))

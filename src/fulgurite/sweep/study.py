@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fulgurite.config.sweep import Pruner, Sampler, Sweep
+from fulgurite.config.sweep import Goal, Pruner, Sampler, Sweep
 from fulgurite.errors import ConfigError
 from fulgurite.files.lock import hold_process_lock, is_locked, remove_process_locks
 from fulgurite.sweep.spaces import Span, Values
@@ -83,7 +83,7 @@ def open_study(sweep: Sweep, kept: Any) -> Any:
         study_name=sweep.study,
         storage=kept,
         load_if_exists=True,
-        direction=sweep.goal.value,
+        direction="minimize" if sweep.goal is Goal.minimize else "maximize",
         pruner=build_pruner(sweep),
         sampler=build_sampler(sweep),
     )

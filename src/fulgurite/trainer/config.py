@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.confidence import Sure
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.schema import Derived, Empty, Option, Range, above, at_least, between, knob, option
 from fulgurite.language.message import message
 from fulgurite.strategy.ranks import Starter, describe_starter, read_ranks
@@ -28,27 +28,29 @@ ENOUGH_STEPS = 200
 (ours)."""
 
 
-class Accelerator(StrEnum):
+class Accelerator(DescribedEnum):
     """The kind of device that a run computes on."""
 
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+    auto = "auto", "A GPU if there is one, else the CPU."
+    cpu = "cpu", "The CPU, even if there is a GPU."
+    cuda = "cuda", "An NVIDIA GPU; refused if there is none."
 
 
-class Profiler(StrEnum):
+class Profiler(DescribedEnum):
     """The profiler of a run."""
 
-    none = "none"
-    simple = "simple"
-    advanced = "advanced"
+    none = "none", "No profile."
+    simple = "simple", "Lightning's table of the time that each hook took."
+    advanced = "advanced", "Python's profile of every function; slows the run down."
 
 
-class Clip(StrEnum):
+class Clip(DescribedEnum):
     """How gradients are clipped."""
 
-    norm = "norm"
-    value = "value"
+    norm = "norm", "Scales the whole gradient down to trainer.max_grad_norm; its direction stays."
+    value = (  # type: ignore[assignment]  # StrEnum has an attribute of this name
+        "value", "Limits each number of the gradient to ±trainer.max_grad_norm; its direction changes.",
+    )
 
 
 def _batch_size(run: RunConfig, facts: Facts) -> Derived:

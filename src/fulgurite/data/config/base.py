@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.schema import Derived, Empty, Option, Range, at_least, below, between, knob
 from fulgurite.language.message import UserMessage, message
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
 
 
-class Format(StrEnum):
+class Format(DescribedEnum):
     """The format of a record."""
 
-    auto = "auto"
-    alpaca = "alpaca"
-    sharegpt = "sharegpt"
-    openai = "openai"
-    text = "text"
-    prompts = "prompts"
-    preference = "preference"
-    kto = "kto"
+    auto = "auto", "Detected from the fields of the first records."
+    alpaca = "alpaca", "instruction, input, output."
+    sharegpt = "sharegpt", "conversations, a list of from and value."
+    openai = "openai", "messages, a list of role and content."
+    text = "text", "Running text, without questions and answers."
+    prompts = "prompts", "Prompts without answers, for ppo and grpo."
+    preference = "preference", "A better and a worse answer to one prompt: chosen and rejected."
+    kto = "kto", "An answer and whether it is good: label."
 
 
 RESERVED = frozenset({
@@ -36,35 +36,35 @@ RESERVED = frozenset({
 """Arguments of `apply_chat_template` that Fulgurite sets, or that come from the conversation."""
 
 
-class SpecialTokens(StrEnum):
+class SpecialTokens(DescribedEnum):
     """The treatment of the text of a special token in a record."""
 
-    escape = "escape"
-    keep = "keep"
-    drop = "drop"
+    escape = "escape", "The text is kept as plain text: the model reads letters, not the special token."
+    keep = "keep", "The text becomes the special token itself; only for data that you wrote or checked yourself."
+    drop = "drop", "The record is left out and counted in data_report.json."
 
 
-class TooLong(StrEnum):
+class TooLong(DescribedEnum):
     """The treatment of an example longer than `data.max_length`."""
 
-    drop = "drop"
-    truncate = "truncate"
-    error = "error"
+    drop = "drop", "The example is left out and counted in data_report.json."
+    truncate = "truncate", "The example is cut at data.max_length; an answer may lose its end."
+    error = "error", "The run stops before the first step and names the example."
 
 
-class Mask(StrEnum):
+class Mask(DescribedEnum):
     """The tokens that are learned."""
 
-    answers = "answers"
-    last = "last"
-    all = "all"
+    answers = "answers", "Every answer of a conversation is learned; prompts and system messages are only read."
+    last = "last", "Only the last answer of a conversation is learned; earlier answers are only read."
+    all = "all", "Every token is learned, prompts included."
 
 
-class Packing(StrEnum):
+class Packing(DescribedEnum):
     """Whether several examples share a row."""
 
-    none = "none"
-    best_fit = "best_fit"
+    none = "none", "One example in each row, padded to the longest row of its micro-batch."
+    best_fit = "best_fit", "Several examples share a row up to data.max_length; they do not see each other."
 
 
 PIECE = {"cpu": 1024, "cuda": 4096}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.schema import Empty, above, at_least, between, knob, option
 from fulgurite.language.message import UserMessage, message
 from fulgurite.method.config.base import Method
@@ -29,12 +29,12 @@ class Full(Method):
     )
 
 
-class Part(StrEnum):
+class Part(DescribedEnum):
     """Everything outside the layers, and all norms."""
 
-    embeddings = "embeddings"
-    head = "head"
-    norms = "norms"
+    embeddings = "embeddings", "The token embeddings; a head that shares their weights too."
+    head = "head", "The output layer that predicts the next token."
+    norms = "norms", "The scales of all normalisation layers."
 
 
 @option("method", "freeze")

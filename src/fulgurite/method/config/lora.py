@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.paths import is_there, resolve_path
 from fulgurite.config.schema import Empty, above, at_least, below, between, knob, option
 from fulgurite.language.message import UserMessage, message
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
 
 
-class Init(StrEnum):
+class Init(DescribedEnum):
     """How an adapter begins."""
 
-    default = "default"
-    gaussian = "gaussian"
-    pissa = "pissa"
-    olora = "olora"
-    loftq = "loftq"
+    default = "default", "The update begins at zero; matrix A is drawn as Kaiming's uniform distribution."
+    gaussian = "gaussian", "The update begins at zero; matrix A is drawn from a normal distribution."
+    pissa = "pissa", "Begins with the top singular components of each weight, which leave the frozen base."
+    olora = "olora", "Begins with orthonormal factors of each weight (QR), which leave the frozen base."
+    loftq = "loftq", "Begins with what four bits lose of each weight; for method=qlora."
 
 
-class Variant(StrEnum):
+class Variant(DescribedEnum):
     """LoRA as it was published, or with another scale or form."""
 
-    plain = "plain"
-    rslora = "rslora"
-    dora = "dora"
+    plain = "plain", "LoRA as published: the update is scaled by alpha / rank."
+    rslora = "rslora", "Scaled by alpha / sqrt(rank), so that a high rank keeps its effect."
+    dora = "dora", "The length of each weight row is trained apart from its direction; slower."
 
 
-class AdapterMode(StrEnum):
+class AdapterMode(DescribedEnum):
     """What is done with an earlier adapter."""
 
-    go_on = "go_on"
-    stack = "stack"
+    go_on = "go_on", "The earlier adapter is trained further."
+    stack = "stack", "The earlier adapter is merged into the base, and a new one is trained."
 
 
 @dataclass(slots=True)
@@ -228,11 +228,11 @@ def _lora_refusal(method: Lora) -> UserMessage | None:
     return None
 
 
-class Quant(StrEnum):
+class Quant(DescribedEnum):
     """The four-bit number format."""
 
-    nf4 = "nf4"
-    fp4 = "fp4"
+    nf4 = "nf4", "Sixteen levels placed for normally distributed weights; more precise."
+    fp4 = "fp4", "A four-bit floating-point number."
 
 
 @option("method", "qlora")

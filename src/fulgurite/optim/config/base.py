@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.schema import Derived, Empty, Option, Range, above, between, knob
 from fulgurite.language.message import UserMessage, message
 from fulgurite.optim import default_lrs as rates
@@ -20,11 +20,11 @@ COUNT = 4
 """Bytes of the step count that torch's AdamW and Adafactor keep for each parameter, an fp32 number."""
 
 
-class Decay(StrEnum):
+class Decay(DescribedEnum):
     """The weights that weight decay applies to."""
 
-    matrices = "matrices"
-    all = "all"
+    matrices = "matrices", "Matrices only; biases and the scales of norms are left as they are."
+    all = "all", "Every trained weight."
 
 
 @dataclass(slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.confidence import Sure
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.schema import Derived, Empty, Range, above, at_least, below, between, knob, option
 from fulgurite.language.message import UserMessage, message
 from fulgurite.optim import default_lrs as rates
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
 
 
-class MuonScale(StrEnum):
+class MuonScale(DescribedEnum):
     """The size of Muon's updates."""
 
-    rms = "rms"
-    own = "own"
+    rms = "rms", "Updates as large as AdamW's, so that AdamW's learning rates fit."
+    own = "own", "Updates of Muon's own size; needs its own, larger learning rate."
 
 
 @option("optim", "muon")

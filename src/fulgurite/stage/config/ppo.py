@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.confidence import Sure
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.schema import Derived, Range, above, at_least, between, knob, list_knobs, option
 from fulgurite.language.message import UserMessage, message
 from fulgurite.stage.config.rollout import Policy
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
 
 
-class KlControl(StrEnum):
+class KlControl(DescribedEnum):
     """How the coefficient of the KL penalty changes."""
 
-    fixed = "fixed"
-    adaptive = "adaptive"
+    fixed = "fixed", "stage.kl_coefficient stays the same."
+    adaptive = "adaptive", "The coefficient is raised or lowered to keep the divergence near its target."
 
 
 @option("stage", "ppo")

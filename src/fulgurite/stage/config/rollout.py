@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.paths import resolve_function
 from fulgurite.config.schema import Derived, Empty, above, at_least, below, between, knob, option
 from fulgurite.data.reads import PROMPTS, Reads
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from fulgurite.trainer.config import Trainer
 
 
-class Engine(StrEnum):
+class Engine(DescribedEnum):
     """The library that generates answers."""
 
-    transformers = "transformers"
-    vllm = "vllm"
+    transformers = "transformers", "The training process generates by itself; nothing else to install."
+    vllm = "vllm", "vLLM generates with a copy of the weights: faster, needs more memory."
 
 
 ROLLOUT_BATCH = 64
@@ -277,13 +277,13 @@ class Policy(GenerativeStage):
         return None
 
 
-class GrpoLoss(StrEnum):
+class GrpoLoss(DescribedEnum):
     """The divisor of the tokens' losses."""
 
-    dapo = "dapo"
-    grpo = "grpo"
-    bnpo = "bnpo"
-    dr_grpo = "dr_grpo"
+    dapo = "dapo", "Divides by the tokens of the whole rollout: every token counts the same."
+    grpo = "grpo", "Takes the mean over each answer, then over the answers: favours long wrong answers."
+    bnpo = "bnpo", "Divides by the tokens of the optimizer step."
+    dr_grpo = "dr_grpo", "Divides by a constant, so that the length of an answer has no effect."
 
 
 @option("stage", "grpo")

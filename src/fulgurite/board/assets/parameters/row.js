@@ -17,7 +17,8 @@ export function Row({row, card, typed, error, open, onToggle}) {
   const id = `row-${row.path}`;
   const level = error ? "error" : row.warning ? "warning" : "";
   const origin = typed === undefined ? (row.origin === "yours" ? "derived" : row.origin) : "yours";
-  const ids = [`${id}-advice`, `${id}-origin`].join(" ");
+  const chosen = card?.choice_meanings?.[typed ?? row.text] ?? "";
+  const ids = [chosen && `${id}-choice`, `${id}-advice`, `${id}-origin`].filter(Boolean).join(" ");
   return html`<li class=${`row ${level} ${open ? "opened" : ""}`} id=${`place-${row.path}`}>
     <div class="row-main">
       <div class="row-names">
@@ -41,6 +42,8 @@ export function Row({row, card, typed, error, open, onToggle}) {
       </div>
       <div class="row-about">
         <${RangeBar} row=${row} card=${card} yours=${findNumber(row, typed, origin)} level=${level} />
+        ${chosen ? html`<p class="row-choice" id=${`${id}-choice`}><code>${typed ?? row.text}</code> ${rich(chosen)}</p>`
+          : null}
         <p class=${`row-advice ${level}`}
           id=${`${id}-advice`}>${rich(error || row.warning || describe(row, origin))}</p>
       </div>
