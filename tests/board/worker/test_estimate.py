@@ -1,17 +1,21 @@
-"""The time of a run by earlier runs like it."""
+"""The time of a run by earlier runs like it, or by its arithmetic."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from pathlib import Path
 
 import pytest
+from tests.plan.facts import build_facts
 
-from fulgurite.board.worker.estimate import SpeedBook, estimate_time
+from fulgurite.board.worker.estimate import SpeedBook, TimeEstimate, describe_duration, estimate_time
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import walk_settings
-from fulgurite.plan.context import DataFacts, PlanFacts
+from fulgurite.language.current import use_language
+from fulgurite.plan.context import DataFacts, Machine, PlanFacts
+from fulgurite.plan.operations import guess_timing
 from fulgurite.run.folder import write_run
 
 
@@ -38,9 +42,33 @@ def test_speed_is_that_of_runs_of_the_same_stage_method_and_model(tmp_path: Path
     assert (find(), find("method=full"), find("method=oft")) == (2000, 7, None)
 
 
+def refuse() -> float:
+    raise AssertionError("nothing is measured if earlier runs are known")
+
+
 def test_time_is_tokens_by_speed(tmp_path: Path) -> None:
     run = compose(["model=tiny", "trainer.global_batch_size=4", "trainer.eval_every=5"]).run
     seen = PlanFacts(run, steps=10, data=DataFacts(rows=40, tokens=4000, val_rows=6))
-    assert estimate_time(seen, None) is None
+    assert estimate_time(seen, None, lambda: 0.0) == TimeEstimate()
     # 10 steps of 4 examples of 100 tokens; two evaluations of 6 examples at a third of the cost
-    assert estimate_time(seen, 100.0) == pytest.approx(40 + 2 * 6 / 3)
+    assert estimate_time(seen, 100.0, refuse) == TimeEstimate(pytest.approx(40 + 2 * 6 / 3), "runs")
+
+
+def test_time_without_earlier_runs_is_that_of_the_arithmetic() -> None:
+    facts = build_facts(steps=10, data=DataFacts(rows=40, tokens=4000, label_tokens=2000))
+    timing = guess_timing(facts, 1e11)
+    assert timing is not None
+    found = estimate_time(facts, None, lambda: 1e11)
+    assert found == TimeEstimate(sum(timing.estimate_seconds(facts).values()), "arithmetic")
+    on_gpu = dataclasses.replace(facts, machine=Machine("cuda"))
+    assert estimate_time(on_gpu, None, refuse) == TimeEstimate()
+
+
+@pytest.mark.parametrize(("seconds", "english", "chinese"), [
+    (0.4, "5 seconds", "5 秒"), (38, "40 seconds", "40 秒"), (70, "1 minute", "1 分钟"),
+    (299, "5 minutes", "5 分钟"), (9000, "2.5 hours", "2.5 小时"), (5 * 86400, "5 days", "5 天"),
+])
+def test_duration_is_rounded(seconds: float, english: str, chinese: str) -> None:
+    assert str(describe_duration(seconds)) == english
+    with use_language("zh"):
+        assert str(describe_duration(seconds)) == chinese

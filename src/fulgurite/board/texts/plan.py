@@ -17,6 +17,8 @@ TEXTS: dict[str, UserMessage] = {
     "show_parameter": message("Show {name}"),
     "unknown": message("unknown"),
     "about": message("about {time}"),
+    "timed_by_runs": message("as earlier runs like it"),
+    "timed_by_arithmetic": message("estimated; earlier runs make it exact"),
     "of_them_warmup": message("warmup: {count}"),
     "validation_rows": message("validation: {count}"),
     "per_step": message("per step: {count}"),

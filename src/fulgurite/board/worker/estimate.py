@@ -1,18 +1,21 @@
-"""How long a run will take, by the speed of earlier runs like it on this machine; unknown if there are none."""
+"""How long a run will take: by the speed of earlier runs like it on this machine, else by its arithmetic."""
 
 from __future__ import annotations
 
 import json
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from fulgurite.files.json import read_json
+from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.plan.context import PlanFacts
+from fulgurite.plan.operations import guess_timing
 from fulgurite.plan.timing import Timing
 from fulgurite.run.listing import list_run_folders
 
@@ -86,8 +89,37 @@ def _read_run(folder: Path) -> dict[str, Any]:
     return {"like": like, "speed": median(speeds) if speeds else None}
 
 
-def estimate_time(seen: PlanFacts, speed: float | None) -> float | None:
-    """Returns the seconds of training and evaluation at so many tokens a second; None if that is not known."""
-    if not speed or seen.data is None:
-        return None
-    return sum(Timing(1 / speed, 0.0, 0).estimate_seconds(seen).values())
+@dataclass(frozen=True, slots=True)
+class TimeEstimate:
+    """The seconds of training and evaluation, None if not known, and what they were taken from."""
+
+    seconds: float | None = None
+    source: str = ""
+    """`runs` or `arithmetic`; empty if the seconds are not known."""
+
+
+def describe_duration(seconds: float) -> UserMessage:
+    """Returns a time that is known to some tenths, rounded as a person would."""
+    if seconds < 55:
+        return message("{count} seconds", count=max(5, 5 * round(seconds / 5)))
+    if (minutes := round(seconds / 60)) < 2:
+        return message("1 minute")
+    if minutes < 100:
+        return message("{count} minutes", count=minutes)
+    hours = seconds / 3600
+    return message("{count:.2g} hours", count=hours) if hours < 48 else message("{count:.2g} days", count=hours / 24)
+
+
+def estimate_time(seen: PlanFacts, speed: float | None, find_rate: Callable[[], float]) -> TimeEstimate:
+    """Returns the time at `speed` tokens a second of earlier runs, else at the rate of this machine's products.
+
+    `find_rate` measures that rate. A GPU is not asked: it would have to be taken from the runs that use it.
+    """
+    if seen.data is None:
+        return TimeEstimate()
+    if speed:
+        return TimeEstimate(sum(Timing(1 / speed, 0.0, 0).estimate_seconds(seen).values()), "runs")
+    timing = guess_timing(seen, find_rate()) if seen.machine.device == "cpu" else None
+    if timing is None:
+        return TimeEstimate()
+    return TimeEstimate(sum(timing.estimate_seconds(seen).values()), "arithmetic")

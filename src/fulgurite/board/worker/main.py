@@ -38,12 +38,13 @@ class Worker:
 
     def __init__(self, roots: Sequence[Path], allow_code: bool = False) -> None:
         from fulgurite.board.worker.estimate import SpeedBook
+        from fulgurite.board.worker.rate import RateBook
         from fulgurite.plan.recall import Keeper
 
         self.roots, self.allow_code = Roots(roots), allow_code
         self.is_allowed: IsAllowed = (lambda path: True) if allow_code else self.roots.allows
         self.keep = Keeper(most=4)  # the rows of a large data set take memory
-        self.speeds = SpeedBook(self.roots.folders)
+        self.speeds, self.rates = SpeedBook(self.roots.folders), RateBook()
         self.kinds: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "plan": self.plan, "data": self.preview, "machine": self.describe_machine,
         }
@@ -76,6 +77,7 @@ class Worker:
 
     def plan(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the plan of a draft."""
+        from fulgurite.board.worker.estimate import estimate_time
         from fulgurite.board.worker.plan_view import build_plan
         from fulgurite.config.compose import compose
         from fulgurite.plan.judge import judge_run
@@ -91,7 +93,10 @@ class Worker:
         gathered = prepare_run(composed, source, dtypes, self.keep)
         report = judge_run(dtypes, gathered)
         speed = self.speeds.find(composed.choices, {k.path: v for k, v in walk_settings(report.seen.run)})
-        return build_plan(draft, words, gathered, report, self.allow_code, speed)
+        time = estimate_time(
+            report.seen, speed, lambda: self.rates.find(dtypes.compute, report.seen.model.hidden)
+        )
+        return build_plan(draft, words, gathered, report, self.allow_code, time)
 
     def preview(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Reads the data of a draft."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from fulgurite.board.draft import Draft, build_command
 from fulgurite.board.draft_yaml import write_yaml
-from fulgurite.board.worker.estimate import estimate_time
+from fulgurite.board.worker.estimate import TimeEstimate, describe_duration
 from fulgurite.board.worker.length_bins import count_bins
 from fulgurite.board.worker.parameters import RunState, list_rows
 from fulgurite.board.worker.remedy import build_changes
@@ -23,22 +23,21 @@ from fulgurite.plan.prepare import Gathered
 from fulgurite.plan.report import PARTS, PHASES, PlanReport, format_size, list_lost
 from fulgurite.plan.rules import RULES
 from fulgurite.plan.rules.memory import PARTS as LABELS
-from fulgurite.plan.timing import format_seconds
 
 POINTS = 200
 """The most points of the schedule's curve."""
 
 
 def build_plan(draft: Draft, words: list[str], gathered: Gathered, report: PlanReport, allow_code: bool,
-               speed: float | None) -> dict[str, Any]:
-    """Returns the answer of /api/plan. `speed`: tokens a second of earlier runs like this one, None if unknown."""
+               time: TimeEstimate) -> dict[str, Any]:
+    """Returns the answer of /api/plan."""
     seen, data = report.seen, report.seen.data
     assert data is not None
-    seconds = estimate_time(seen, speed)
     per_step = seen.run.stage.count_examples_per_step(seen.run.trainer.global_batch_size)
     state = RunState(seen.run, seen.origins, gathered.facts, report.findings, draft, allow_code)
     return {
-        "sentence": str(describe_plan(seen, seconds)), "seconds": seconds,
+        "sentence": str(describe_plan(seen, time.seconds)), "seconds": time.seconds, "timed_by": time.source,
+        "duration": str(describe_duration(time.seconds)) if time.seconds is not None else "",
         "steps": seen.steps, "warmup_steps": seen.warmup_steps, "rows": data.rows, "validation_rows": data.val_rows,
         "tokens": data.tokens, "label_tokens": data.label_tokens,
         "tokens_per_step": round(data.tokens / max(data.rows, 1) * per_step),
@@ -67,7 +66,7 @@ def describe_plan(seen: PlanFacts, seconds: float | None) -> UserMessage:
     if seconds is not None and peak is not None:
         return message(
             "{stage} with {method}, {steps:,} steps, about {time}, {memory} of memory",
-            **facts, time=format_seconds(seconds), memory=peak,
+            **facts, time=describe_duration(seconds), memory=peak,
         )
     if peak is not None:
         return message("{stage} with {method}, {steps:,} steps, {memory} of memory", **facts, memory=peak)

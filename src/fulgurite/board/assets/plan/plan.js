@@ -2,7 +2,7 @@
 
 import {html, useEffect, useRef} from "../vendor/htm-preact.js";
 import {FindingList} from "./findings.js";
-import {formatBytes, formatCount, formatDuration, formatNumber, formatRate} from "../app/format.js";
+import {formatBytes, formatCount, formatNumber, formatRate} from "../app/format.js";
 import {Histogram} from "../charts/histogram.js";
 import {Memory} from "../charts/memory.js";
 import {QuickFields} from "../parameters/quick_fields.js";
@@ -63,7 +63,8 @@ function Facts({t, plan}) {
     ["steps", formatNumber(plan.steps), plan.warmup_steps
       ? t("plan.of_them_warmup", {count: formatNumber(plan.warmup_steps)}) : ""],
     ["time", plan.seconds === null || plan.seconds === undefined ? t("plan.unknown")
-      : t("plan.about", {time: formatDuration(plan.seconds)}), ""],
+      : t("plan.about", {time: plan.duration}),
+    plan.timed_by ? t(`plan.timed_by_${plan.timed_by}`) : ""],
     ["rows", formatNumber(plan.rows), plan.validation_rows
       ? t("plan.validation_rows", {count: formatNumber(plan.validation_rows)}) : ""],
     ["tokens", formatCount(plan.tokens), plan.tokens_per_step
