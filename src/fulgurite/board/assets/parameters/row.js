@@ -42,8 +42,8 @@ export function Row({row, card, typed, error, open, onToggle}) {
       </div>
       <div class="row-about">
         <${RangeBar} row=${row} card=${card} yours=${findNumber(row, typed, origin)} level=${level} />
-        ${chosen ? html`<p class="row-choice" id=${`${id}-choice`}><code>${typed ?? row.text}</code> ${rich(chosen)}</p>`
-          : null}
+        ${chosen ? html`<p class="row-choice" id=${`${id}-choice`}>
+          <code>${typed ?? row.text}</code> ${rich(chosen)}</p>` : null}
         <p class=${`row-advice ${level}`}
           id=${`${id}-advice`}>${rich(error || row.warning || describe(row, origin))}</p>
       </div>
