@@ -24,6 +24,6 @@ def board_main(words: Sequence[str]) -> int:
     from fulgurite.board.server.serve import ServeOptions, serve
 
     return serve(ServeOptions(
-        folders=given.words, port=given.port, host=given.host, browser=not given.no_browser,
+        folders=given.words, port=given.port, host=given.host, browser=not given.no_browser, lazy=given.lazy,
         allow_code=given.allow_code, tls_cert=given.tls_cert, tls_key=given.tls_key,
     ))

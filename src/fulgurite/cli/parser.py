@@ -192,6 +192,8 @@ def _add_board(tree: Any) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help=str(host))
     parser.add_argument("--no-browser", action="store_true", help=str(message("print the address, open no browser")))
+    lazy = message("load torch when the first plan is asked for; saves memory if you only look at runs")
+    parser.add_argument("--lazy", action="store_true", help=str(lazy))
     code = message("let the page start runs whose words run code: plugins, trust_remote_code, a reward in a .py file")
     parser.add_argument("--allow-code", action="store_true", help=str(code))
     parser.add_argument("--tls-cert", metavar="FILE", help=str(message("the certificate, as PEM")))

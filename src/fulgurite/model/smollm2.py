@@ -93,6 +93,11 @@ def here(weights: bool = True) -> Path | None:
     return folder
 
 
+def needs_unpacking() -> bool:
+    """Returns whether `here` has to make the folder, which takes about a minute."""
+    return bool(_find_damage(find_cache_root() / "models" / NAME, weights=False)) and packaged() is not None
+
+
 def _find_damage(folder: Path, weights: bool = True) -> str:
     """Returns what is wrong with the cached model, in a few words; empty if nothing is. Without `weights` they are
     not hashed."""

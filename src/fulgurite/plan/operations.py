@@ -29,13 +29,13 @@ def count_operations(seen: PlanFacts) -> float | None:
     # logits are computed at the learned tokens alone
     head = 0.0 if run.stage.gives_rewards else model.vocab * model.hidden * data.label_tokens / data.tokens
     attention = 2 * model.layers * model.hidden * data.tokens / max(data.rows * run.stage.sides, 1)
-    forward = 2 * (shape_products + head + attention)
+    forward: float = 2 * (shape_products + head + attention)
     flowing = len(find_flowing(model)) / model.layers
     # a product with a frozen weight has one gradient, one of two activations two
     backward = (forward + 2 * attention) * flowing + 2 * _count_trained(model, head)
     again = forward * flowing if run.trainer.gradient_checkpointing else 0.0
     reference = forward if run.stage.refers and getattr(get_loss(run.stage), "reference", True) else 0.0
-    return forward + backward + again + reference
+    return float(forward + backward + again + reference)
 
 
 def _multiplies(kind: str, shape: tuple[int, ...]) -> bool:

@@ -50,6 +50,24 @@ def test_requests_go_to_the_worker_with_language_and_tab(client: TestClient) -> 
     assert client.get("/api/plan").status_code == 405
 
 
+def test_plan_that_has_to_wait_is_a_sentence_with_status_202(board: Board, client: TestClient) -> None:
+    class Busy:
+        """Unpacks for ever."""
+
+        def start(self) -> None:
+            """Has begun."""
+
+        async def describe_wait(self, request: dict[str, Any]) -> str | None:
+            return "Wait." if request["draft"] == "large" else None
+
+    board.get_service("preparation", Busy)
+    for path in ("/api/plan", "/api/data"):
+        found = client.post(path, json={"draft": "large"})
+        assert (found.status_code, found.json()) == (202, {"preparing": "Wait."})
+        assert client.post(path, json={"draft": {}}).status_code == 200
+    assert client.get("/api/machine").status_code == 200
+
+
 def test_cards_are_in_the_language_asked_for(client: TestClient) -> None:
     assert client.get("/api/cards?lang=zh").json()["cards"]["optim.lr"][0]["title"] == "学习率"
     assert client.get("/api/cards?lang=en").json()["cards"]["optim.lr"][0]["title"] == "Learning rate"

@@ -21,11 +21,14 @@ from fulgurite.language.message import message
 PARTS = (page_routes, file_routes, plan_routes, run_routes)
 
 
-def create_app(board: Board, body_seconds: float = BODY_SECONDS) -> Starlette:
-    """Returns the application of a board; `body_seconds` is the time that a body may take."""
+def create_app(board: Board, body_seconds: float = BODY_SECONDS, warms_up: bool = False) -> Starlette:
+    """Returns the application of a board; `body_seconds` is the time that a body may take. With `warms_up` it gets
+    ready for plans when it starts, else when the first plan is asked for."""
 
     @asynccontextmanager
     async def live(app: Starlette) -> AsyncIterator[None]:
+        if warms_up:
+            plan_routes.prepare(board)
         yield
         await board.end()
 

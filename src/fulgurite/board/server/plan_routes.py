@@ -14,6 +14,7 @@ from fulgurite.board.http_error import HttpError
 from fulgurite.board.open_draft import Opened, open_run, open_text, open_words, open_yaml
 from fulgurite.board.server.json_http import answer, read_json
 from fulgurite.board.server.planner import Planner
+from fulgurite.board.server.preparation import Preparation
 from fulgurite.board.server.run_services import RunServices
 from fulgurite.board.server.state import Board
 from fulgurite.language.current import get_language
@@ -25,14 +26,12 @@ LONGEST_TAB = 64
 def list_routes(board: Board) -> list[Route]:
     """Returns the routes, which answer for `board`."""
 
-    def planner() -> Planner:
-        return board.get_service(
-            "planner", lambda: Planner(board.roots.folders, board.roots.base, board.allow_code)
-        )
-
     async def ask(kind: str, request: dict[str, Any]) -> Response:
+        wait = await prepare(board).describe_wait(request) if "draft" in request else None
+        if wait is not None:
+            return answer({"preparing": str(wait)}, 202)
         tab = str(request.get("tab") or "")[:LONGEST_TAB]
-        status, body = await planner().ask(kind, request, get_language(), tab)
+        status, body = await find_planner(board).ask(kind, request, get_language(), tab)
         return answer(body, status)
 
     async def show_plan(request: Request) -> Response:
@@ -56,6 +55,18 @@ def list_routes(board: Board) -> list[Route]:
         Route("/api/machine", show_machine, methods=["GET"]), Route("/api/cards", show_cards, methods=["GET"]),
         Route("/api/open", open_config, methods=["POST"]),
     ]
+
+
+def find_planner(board: Board) -> Planner:
+    """Returns the planner of a board."""
+    return board.get_service("planner", lambda: Planner(board.roots.folders, board.roots.base, board.allow_code))
+
+
+def prepare(board: Board) -> Preparation:
+    """Begins to get ready for plans, unless that has begun."""
+    found = board.get_service("preparation", lambda: Preparation(find_planner(board), board.roots.base))
+    found.start()
+    return found
 
 
 def open_body(board: Board, body: dict[str, Any]) -> Opened:

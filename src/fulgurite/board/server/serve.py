@@ -43,6 +43,8 @@ class ServeOptions:
     port: int | None = None
     host: str = "127.0.0.1"
     browser: bool = True
+    lazy: bool = False
+    """Whether the process that makes plans waits for the first plan; else it starts with the board."""
     allow_code: bool = False
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -192,7 +194,7 @@ def write_host(host: str) -> str:
 def build_config(board: Board, options: ServeOptions) -> uvicorn.Config:
     """Returns uvicorn's settings: nothing logged, no header of its own, no proxy believed, no WebSocket."""
     return uvicorn.Config(
-        create_app(board), http=LimitedProtocol, ws="none", loop="asyncio", log_config=None,
+        create_app(board, warms_up=not options.lazy), http=LimitedProtocol, ws="none", loop="asyncio", log_config=None,
         log_level=logging.CRITICAL + 1, access_log=False, proxy_headers=False, server_header=False, date_header=True,
         h11_max_incomplete_event_size=MOST_HEAD_BYTES, timeout_keep_alive=15, timeout_graceful_shutdown=2,
         ssl_certfile=options.tls_cert, ssl_keyfile=options.tls_key,

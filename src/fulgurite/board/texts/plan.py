@@ -7,10 +7,7 @@ from fulgurite.language.message import UserMessage, message
 TEXTS: dict[str, UserMessage] = {
     "title": message("Plan"),
     "computing": message("Computing ..."),
-    "first": message(
-        "Computing the first plan. It reads the data and the tokenizer, which takes some seconds; on a new machine it "
-        "also unpacks the bundled model, about a minute, once."
-    ),
+    "first": message("Computing the first plan. It reads the data and the tokenizer, which takes some seconds."),
     "summary": message("The run in numbers"),
     "refused_draft": message("This does not work"),
     "old_plan": message("Below is the plan from before this change."),

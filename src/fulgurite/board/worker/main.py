@@ -46,7 +46,7 @@ class Worker:
         self.keep = Keeper(most=4)  # the rows of a large data set take memory
         self.speeds, self.rates = SpeedBook(self.roots.folders), RateBook()
         self.kinds: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-            "plan": self.plan, "data": self.preview, "machine": self.describe_machine,
+            "plan": self.plan, "data": self.preview, "machine": self.describe_machine, "prepare": self.prepare,
         }
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +97,15 @@ class Worker:
             report.seen, speed, lambda: self.rates.find(dtypes.compute, report.seen.model.hidden)
         )
         return build_plan(draft, words, gathered, report, self.allow_code, time)
+
+    def prepare(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Loads what plans need, and returns whether the bundled model has to be unpacked first."""
+        import fulgurite.board.worker.plan_view
+        import fulgurite.plan.judge
+        import fulgurite.plan.prepare  # noqa: F401
+        from fulgurite.model.smollm2 import needs_unpacking
+
+        return {"unpacks": needs_unpacking()}
 
     def preview(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Reads the data of a draft."""

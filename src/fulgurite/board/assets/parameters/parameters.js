@@ -34,7 +34,7 @@ export function ParametersScreen({route, t, lang}) {
       <h1>${t("parameters.title")}</h1>
       <span class="line">
         ${pending && plan ? html`<span class="busy" aria-hidden="true"><span class="spinner">
-          </span>${t("plan.computing")}</span>` : null}
+          </span>${planned.preparing || t("plan.computing")}</span>` : null}
         <${Button} icon="undo" disabled=${!canUndo()} onClick=${undo}>${t("shell.undo")}<//>
       </span>
       <p>${t("parameters.intro")}</p>
@@ -43,7 +43,7 @@ export function ParametersScreen({route, t, lang}) {
     <${PlanError} t=${t} planned=${planned} />
     <${SearchBox} t=${t} query=${query} onQuery=${setQuery} onlyMine=${onlyMine} onOnlyMine=${setOnlyMine}
       count=${mine.length} />
-    ${!plan || !cards ? html`<${Spinner} label=${t("plan.first")} />` : null}
+    ${!plan || !cards ? html`<${Spinner} label=${planned.preparing || t("plan.first")} />` : null}
     ${plan && cards ? html`
       ${query.trim() || onlyMine
         ? html`<${Found} t=${t} query=${query} cards=${cards} rows=${onlyMine ? mine : rows} onlyMine=${onlyMine}

@@ -14,7 +14,7 @@ import {Notice, Spinner, announce} from "../app/ui.js";
 
 export function PlanScreen({t, lang}) {
   const planned = usePlan(lang);
-  const {plan, error, pending} = planned;
+  const {plan, error, pending, preparing} = planned;
   useAnnouncedSentence(plan?.sentence ?? "");
   return html`
     <header class="screen-head"><h1>${t("plan.title")}</h1>
@@ -22,7 +22,7 @@ export function PlanScreen({t, lang}) {
         ? html`<span class="busy"><span class="spinner"></span>${t("plan.computing")}</span>` : null}</span>
     </header>
     <${PlanError} t=${t} planned=${planned} />
-    ${!plan && pending ? html`<${Spinner} label=${t("plan.first")} />` : null}
+    ${pending && (preparing || !plan) ? html`<${Spinner} label=${preparing || t("plan.first")} />` : null}
     ${plan ? html`
       <section class=${`panel summary ${pending || error ? "stale" : ""}`} aria-label=${t("plan.summary")}>
         <p class="outcome-sentence">${plan.sentence}</p>

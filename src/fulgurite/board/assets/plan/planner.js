@@ -12,7 +12,8 @@ const TAB = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slic
 
 // `plan`: the newest answer. `error`: why the newest draft has none. `about`: the parameter of the error.
 // `draft`: what `plan` was computed for. `pending`: an answer is on its way.
-let state = {plan: null, error: null, about: "", draft: null, pending: false};
+// `preparing`: what the server does first, such as unpacking a model; it is asked again.
+let state = {plan: null, error: null, about: "", draft: null, pending: false, preparing: ""};
 const watchers = new Set();
 let lang = "";
 let seq = 0;
@@ -51,8 +52,13 @@ async function compute() {
   try {
     const plan = await post("/api/plan", {draft, seq: mine, tab: TAB}, {lang, signal: controller.signal});
     if (mine !== seq || plan.superseded) return;
+    if (plan.preparing) {
+      publish({preparing: plan.preparing, error: null, about: "", pending: true});
+      timer = setTimeout(compute, RETRY);
+      return;
+    }
     answered = key;
-    publish({plan, error: null, about: "", draft, pending: false});
+    publish({plan, error: null, about: "", draft, pending: false, preparing: ""});
   } catch (error) {
     if (error.name === "AbortError" || error.status === 409 || mine !== seq) return;
     handleError(error, draft, key);
@@ -67,7 +73,7 @@ function handleError(error, draft, key) {
   if (error.status === 503) timer = setTimeout(compute, RETRY);
   else answered = key;
   const about = error.about || findParameter(error.message, draft);
-  publish({error, about, pending: error.status === 503});
+  publish({error, about, pending: error.status === 503, preparing: ""});
   if (!state.plan && about) computeWithout(about, draft);
 }
 
@@ -79,7 +85,7 @@ async function computeWithout(about, draft) {
   const mine = ++seq;
   try {
     const plan = await post("/api/plan", {draft: rest, seq: mine, tab: TAB}, {lang});
-    if (mine === seq && !plan.superseded) publish({plan, draft: rest});
+    if (mine === seq && !plan.superseded && !plan.preparing) publish({plan, draft: rest});
   } catch {
     // The first error is already shown.
   }

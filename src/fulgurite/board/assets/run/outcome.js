@@ -8,12 +8,12 @@ import {FindingList} from "../plan/findings.js";
 import {Chip, ErrorNotice, Spinner} from "../app/ui.js";
 
 export function Outcome({t, planned}) {
-  const {plan, error, pending} = planned;
+  const {plan, error, pending, preparing} = planned;
   return html`<div class="panel outcome stack">
     <h2>${t("start.outcome")}</h2>
     ${plan && !error ? html`<p class=${`outcome-sentence ${pending ? "stale" : ""}`}
       aria-live="polite">${plan.sentence}</p>` : null}
-    ${!plan && pending ? html`<${Spinner} label=${t("start.planning")} />` : null}
+    ${pending && (preparing || !plan) ? html`<${Spinner} label=${preparing || t("start.planning")} />` : null}
     <${ErrorNotice} error=${error}><${ErrorRemedy} error=${error} /><//>
     ${error ? html`<${AppliedLine} />` : null}
     ${plan?.memory && !error ? html`<${Fit} t=${t} memory=${plan.memory} />` : null}

@@ -24,7 +24,8 @@ export function DataQuestion({t, lang, draft, cards, chosen, view}) {
       label=${t("start.data_path")} help=${t("start.data_path_help")} wanted=${["file", "folder"]}
       title=${t("start.pick_data")} />` : null}
     ${hasData(draft) ? html`<div aria-live="polite" class="stack">
-      ${view.pending && !view.data && !view.error ? html`<${Spinner} label=${t("start.reading")} />` : null}
+      ${view.pending && !view.data && !view.error ? html`<${Spinner} label=${view.preparing || t("start.reading")}
+        />` : null}
       <${ErrorNotice} error=${view.error} title=${t("start.data_refused")}><${ErrorRemedy} error=${view.error} /><//>
       ${view.data && !view.error ? html`<${DataSummary} t=${t} data=${view.data} pending=${view.pending} />` : null}
     </div>` : null}
