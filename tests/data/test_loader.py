@@ -99,6 +99,17 @@ def test_a_batch_is_its_rows_padded_on_the_right(rows: Any) -> None:
         assert batch["tokens"] == sum(batch["lengths"].tolist())
 
 
+def test_packed_rows_come_with_their_documents_and_padding_is_one_more(rows: Any) -> None:
+    made = rows(Packing.best_fit)
+    for batch in build_train_loader(made, order(made), lambda: 0):
+        expected, longest = [], batch["input_ids"].shape[1]
+        for n in batch["rows"]:
+            pieces = made.pieces[made.is_starting[n] : made.is_starting[n + 1]]
+            expected += [int(end - begin) for _, begin, end in pieces]
+            expected += [longest - int(made.lengths[n])] if made.lengths[n] < longest else []
+        assert batch["documents"].lengths == tuple(expected)
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_the_step_s_labels_are_counted_over_all_ranks_and_micro_batches(processes: int, rows: Any) -> None:
     made = rows()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from tests.model.folders import build_architecture
-from transformers import DynamicCache
+from transformers import DynamicCache, masking_utils
 
 from fulgurite.model import transformers_internals as internals
 
@@ -35,3 +35,19 @@ def test_a_plain_cache_keeps_every_position_and_repeats_its_rows() -> None:
     assert torch.equal(cache.layers[0].keys, before.repeat(2, 1, 1, 1))
     windows = DynamicCache(config=build_architecture("mistral").config)
     assert not internals.keeps_every_position(windows.layers, 0)
+
+
+def test_the_search_for_packed_rows_is_asked_only_if_nothing_is_known() -> None:
+    known = False
+    before = masking_utils.find_packed_sequence_indices
+    positions = torch.tensor([[0, 1, 0]])
+    try:
+        masking_utils.find_packed_sequence_indices = lambda position_ids: position_ids + 1
+        internals.replace_packing_search(lambda: known)
+        internals.replace_packing_search(lambda: True)  # once is enough
+        assert masking_utils.find_packed_sequence_indices(positions).tolist() == [[1, 2, 1]]
+        known = True
+        assert masking_utils.find_packed_sequence_indices(positions) is None
+    finally:
+        masking_utils.find_packed_sequence_indices = before
+    assert hasattr(masking_utils, internals.SEARCH)

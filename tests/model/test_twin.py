@@ -10,7 +10,17 @@ from transformers import (
 from fulgurite.model.config import Tiny
 from fulgurite.model.probe import measure
 from fulgurite.model.tiny import build
-from fulgurite.model.twin import HEADS, LAYERS, SMALL, VOCABULARY, WIDTH, behaviour_of, shrunk, twin
+from fulgurite.model.twin import (
+    HEADS,
+    LAYERS,
+    SMALL,
+    VOCABULARY,
+    WIDTH,
+    attends_by_documents,
+    behaviour_of,
+    shrunk,
+    twin,
+)
 
 
 def test_a_large_config_has_a_small_twin_that_behaves_alike() -> None:
@@ -20,6 +30,12 @@ def test_a_large_config_has_a_small_twin_that_behaves_alike() -> None:
     assert sum(p.numel() for p in made.parameters()) < SMALL
     assert behaviour_of(llama) == measure(made)
     assert behaviour_of(AutoConfig.for_model("opt")).packs is False  # type: ignore[union-attr]
+
+
+def test_a_twin_is_asked_whether_it_attends_by_documents() -> None:
+    assert attends_by_documents(AutoConfig.for_model("llama")) is True
+    assert attends_by_documents(AutoConfig.for_model("llama4_text")) is False
+    assert attends_by_documents(AutoConfig.for_model("vit")) is None
 
 
 def test_a_small_model_is_its_own_twin() -> None:

@@ -10,7 +10,10 @@ from tests.stage.one_step import batch_of, examples, stage_of
 from torch import Tensor
 from torch.nn import functional
 
+from fulgurite.data.documents import find_documents
+from fulgurite.model.document_probe import use_documents
 from fulgurite.stage.causal_lm import LanguageStage
+from fulgurite.stage.log_probs import LabelHead
 
 
 def by_hand(stage: Any, weigh: Any = lambda nll: nll) -> list[Tensor]:
@@ -72,6 +75,41 @@ def test_a_rows_loss_is_the_mean_of_its_own_targets(loss: str, weigh: Any, metho
     stage = stage_of(f"method={method}", f"stage.loss={loss}").train()
     expected = [each.mean() if len(each) else torch.zeros(()) for each in by_hand(stage, weigh)]
     torch.testing.assert_close(stage.compute_row_losses(BATCH), torch.stack(expected), rtol=1e-5, atol=1e-5)
+
+
+def packed_batch() -> dict[str, Any]:
+    """The five examples in two rows, the second one padded."""
+    rows = examples(512)
+    packed = [[torch.cat(parts) for parts in zip(*chosen, strict=True)] for chosen in (rows[:3], rows[3:])]
+    batch: dict[str, Any] = batch_of(packed, 0)  # type: ignore[arg-type]
+    positions = torch.cat([torch.arange(len(ids)) for ids, _ in rows] + [torch.zeros(0, dtype=torch.int64)])
+    longest = batch["input_ids"].shape[1]
+    assert sum(len(ids) for ids, _ in rows[:3]) < longest
+    first, second = positions.split([len(packed[0][0]), len(packed[1][0])])
+    short = torch.cat([first, torch.arange(longest - len(first))])
+    batch["position_ids"] = torch.stack([short, second])
+    return batch | {"documents": find_documents(batch["position_ids"])}
+
+
+@pytest.mark.parametrize("by_documents", [True, False])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_packed_rows_have_the_loss_and_gradients_of_their_examples(method: str, by_documents: bool) -> None:
+    """By documents, and with transformers' mask."""
+    stage = stage_of(f"method={method}").train()
+    expected = torch.cat(by_hand(stage)).sum()
+    wanted = gradients(expected, stage)
+    assert not by_documents or use_documents(stage.model)
+    stage._head = LabelHead(stage.model, 4)
+    assert stage._head.by_documents is by_documents
+    total = stage.compute_total_loss(packed_batch())
+    torch.testing.assert_close(total, expected, rtol=1e-6, atol=0)
+    for name, gradient in gradients(total, stage).items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-5)
+
+
+def test_documents_move_to_the_device_with_their_batch() -> None:
+    moved = stage_of("method=full").transfer_batch_to_device(packed_batch(), torch.device("meta"), 0)
+    assert moved["documents"].bounds.device.type == moved["input_ids"].device.type == "meta"
 
 
 def test_a_batch_without_a_target_has_a_loss_of_zero() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import fulgurite as fg
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.model.load import Loaded
@@ -47,6 +50,22 @@ def test_packing_is_refused_by_what_the_loaded_model_does() -> None:
         refused("opt", "stage=pt")
     refused("opt", "stage=pt", "data.packing=none")
     refused("llama", "stage=pt")
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (["stage=pt"], "documents"), (["stage=pt", "model.attention=eager"], "eager"), (["stage=sft"], "sdpa"),
+])
+def test_packed_rows_are_attended_by_documents(words: list[str], expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.jsonl"
+    running = "stage=pt" in words
+    lines = [{"text": f"part {n}"} if running else {"instruction": "say", "output": f"part {n}"} for n in range(9)]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    run = fg.experiment(
+        *words, "model=tiny", "data=file", f"data.path={path}", "data.val_fraction=0", "trainer.max_steps=1",
+        "logger=none", "method=full", f"run_dir={tmp_path / 'run'}",
+    )
+    assert run.module.model.config._attn_implementation == expected
+    assert ("documents" in next(iter(run.data.train_dataloader()))) is running
 
 
 def test_learned_positions_bound_rows_and_what_is_generated() -> None:

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fulgurite.data.dataset import IGNORE, AnyRows, TokenDataset
+from fulgurite.data.documents import find_documents
 from fulgurite.data.preference_dataset import PreferenceDataset, collate_mismatched, collate_preferences
 from fulgurite.data.sampler import PoissonSampler, StepSampler, pair_mismatched
 
@@ -174,7 +175,8 @@ class _MicroBatches(Dataset[Any]):
 
 
 def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> dict[str, Any]:
-    """Makes the batch: `input_ids`, `targets` [B, T] right-padded, `lengths` [B], and `position_ids` for packed rows.
+    """Makes the batch: `input_ids`, `targets` [B, T] right-padded, `lengths` [B], and for packed rows `position_ids`
+    and their `documents`.
 
     There is no attention mask: with causal attention no real token attends to the padding on its right, and packed
     examples are separated by positions that start again at 0 (transformers uses them if there is no mask).
@@ -193,4 +195,4 @@ def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> di
     batch = {"input_ids": ids, "targets": targets, "step_targets": step_targets, "rows": list(numbers)}
     batch["tokens"] = sum(len(p.input_ids) for p in parts)
     batch["lengths"] = torch.tensor([len(p.input_ids) for p in parts], dtype=torch.int64)
-    return batch | {"position_ids": positions} if rows.packed else batch
+    return batch | {"position_ids": positions, "documents": find_documents(positions)} if rows.packed else batch

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 BALANCE = "load_balancing_loss_func"
 """The function of the balance loss, in the module of each architecture with a mixture of experts."""
+SEARCH = "find_packed_sequence_indices"
+"""The function of `transformers.masking_utils` that finds packed rows by their positions."""
 
 
 def enable_activation_checkpointing(model: Any) -> None:
@@ -41,3 +43,22 @@ def keeps_every_position(layers: Iterable[Any], length: int) -> bool:
 def repeat_cache(cache: Any, rows: Tensor) -> None:
     """Replaces the rows of a cache by those of the given numbers, which may repeat."""
     cache.batch_select_indices(rows)
+
+
+def replace_packing_search(is_known: Callable[[], bool]) -> None:
+    """Makes transformers not search positions for packed rows while `is_known()`: it waits for the device to do so.
+
+    It then builds the mask as for rows of one document each.
+    """
+    from transformers import masking_utils
+
+    search = getattr(masking_utils, SEARCH, None)
+    if search is None or hasattr(search, "known"):
+        return
+
+    def find(position_ids: Tensor) -> Tensor | None:
+        found: Tensor | None = None if is_known() else search(position_ids)
+        return found
+
+    find.known = is_known  # type: ignore[attr-defined]
+    setattr(masking_utils, SEARCH, find)

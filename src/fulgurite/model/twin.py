@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from fulgurite.errors import ModelError
+from fulgurite.model.document_probe import BEFORE, use_documents
 from fulgurite.model.probe import Behaviour, measure
 from fulgurite.model.quiet import silence
 
@@ -103,6 +104,16 @@ def behaviour_of(config: PreTrainedConfig) -> Behaviour | None:
         except ModelError:
             _KNOWN[key] = None
     return _KNOWN[key]
+
+
+def attends_by_documents(config: PreTrainedConfig) -> bool | None:
+    """Returns whether a model of this architecture with sdpa can attend by documents; None if it has no twin."""
+    made = twin(config)
+    if made is None:
+        return None
+    with silence():
+        made.set_attn_implementation(BEFORE)
+    return use_documents(made)
 
 
 def shrunk(config: PreTrainedConfig) -> PreTrainedConfig:

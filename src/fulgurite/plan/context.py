@@ -74,6 +74,9 @@ class ModelFacts:
     can be built."""
     packs: bool | None = None
     """Whether packed documents do not change one another; measured in the same way."""
+    documents: bool | None = None
+    """Whether packed rows need no mask, because each document attends to itself alone; measured in the same way, None
+    without sdpa."""
     attention: str = ""
     """The implementation of attention that transformers has for the architecture: the asked one, or eager."""
     notes: list[UserMessage] = field(default_factory=list)

@@ -31,7 +31,7 @@ from fulgurite.model.probe import Behaviour
 from fulgurite.model.reward_head import add_reward_head
 from fulgurite.model.router_loss import refuse_without_router
 from fulgurite.model.safety import check_adapter
-from fulgurite.model.twin import behaviour_of
+from fulgurite.model.twin import attends_by_documents, behaviour_of
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.plan.context import ModelFacts, Weights
 from fulgurite.precision.policy import Dtypes
@@ -82,6 +82,8 @@ def outline_model(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
     facts.notes, facts.attention = found.notes, found.attention
     if behaviour is not None:
         facts.causal, facts.packs = behaviour.causal, behaviour.packs
+    if facts.packs and found.attention == "sdpa":
+        facts.documents = attends_by_documents(unwrap_model(found.model).config)
     return found, facts
 
 

@@ -44,7 +44,7 @@ class LanguageStage(StageModule):
         labels_BT = targets_BT != IGNORE
         inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
         routed = self.router is not None and self.training
-        out = self._head.run(labels_BT, **inputs, **(ASKED if routed else {}))
+        out = self._head.run(labels_BT, documents=batch.get("documents"), **inputs, **(ASKED if routed else {}))
         # The validation loss is always the negative log-likelihood, so that runs can be compared.
         if self.formula is not None and self.training:
             losses_N: Tensor = self.formula(out.compute_log_probs(targets_BT[labels_BT]))

@@ -7,6 +7,8 @@ vocabulary.
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from fulgurite.data.documents import Documents
 from fulgurite.loss import language, policy
 from fulgurite.loss.language import IGNORE
+from fulgurite.model.document_attention import is_by_documents, know_rows
 from fulgurite.model.probe import plain_head
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.stage import shared_prefix
@@ -79,15 +83,25 @@ class LabelHead:
     def __init__(self, model: PreTrainedModel, chunk: int) -> None:
         self.causal: Any = unwrap_model(model)
         self.head, self.chunk = plain_head(self.causal), chunk
+        self.by_documents = is_by_documents(self.causal)
 
-    def run(self, labels_BT: Tensor, *, states: bool = False, **inputs: Any) -> LabelOutput:
+    def run(
+        self, labels_BT: Tensor, *, states: bool = False, documents: Documents | None = None, **inputs: Any
+    ) -> LabelOutput:
         """Returns the pass over `inputs` at `labels_BT`, bool [B, T]. `states`: all last hidden states are needed
-        too."""
-        if self.head is None:
-            out = self.causal(**inputs, **({"output_hidden_states": True} if states else {}))
-            return LabelOutput(out, None, out.logits[labels_BT], None, self.chunk)
-        out = self.causal.get_decoder()(**inputs)
+        too. `documents` are those of packed rows."""
+        with self._know_rows(documents, inputs.get("position_ids")):
+            if self.head is None:
+                out = self.causal(**inputs, **({"output_hidden_states": True} if states else {}))
+                return LabelOutput(out, None, out.logits[labels_BT], None, self.chunk)
+            out = self.causal.get_decoder()(**inputs)
         return LabelOutput(out, out.last_hidden_state[labels_BT], None, self.head, self.chunk)
+
+    def _know_rows(self, documents: Documents | None, positions_BT: Tensor | None) -> AbstractContextManager[Any]:
+        """Returns the context of a pass. Packed rows of a model that keeps its mask are left to transformers."""
+        if positions_BT is not None and (documents is None or not self.by_documents):
+            return contextlib.nullcontext()
+        return know_rows(None if positions_BT is None else documents)
 
     def compute_logits(self, labels_BT: Tensor, **inputs: Any) -> Tensor:
         """Returns the logits [N, V] without chunks, with a trained head called as a layer, so that hooks on it see each

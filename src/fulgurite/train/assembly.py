@@ -24,6 +24,7 @@ from fulgurite.data.template import Template, load_template
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.method.layerwise import build_freeze_schedules
 from fulgurite.model.config import Hf
+from fulgurite.model.document_probe import use_documents
 from fulgurite.model.load import Loaded
 from fulgurite.model.probe import measure
 from fulgurite.model.unwrap import unwrap_model
@@ -72,6 +73,8 @@ def assemble(
         template = load_template(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
         model = apply_method(run.method, run.stage.gives_rewards, loaded, dtypes)
         refuse_unfit(str(run.data.packing), loaded, model, rows)
+        if str(run.data.packing) == "best_fit":
+            use_documents(model)
         stage: StageModule = build(run.stage, model, run, dtypes, total)
         stage.freeze_schedules += build_freeze_schedules(run.method, model)
         stage.setup_data(source, rows, val, loaded, template)

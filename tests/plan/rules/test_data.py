@@ -47,6 +47,10 @@ FOUND = [
         "error", "GptOss", "data.packing=none",
     ),
     Case(
+        "packing.mask", "stage=pt", {"model": model(architecture="Llama4ForCausalLM", packs=True, documents=False)},
+        "note", "Llama4ForCausalLM keeps packed examples apart by a mask",
+    ),
+    Case(
         "data.sampled", "data.max_samples=1000", {"data": data(not_drawn=9000)}, "note",
         "draws 1,000 of 10,000 examples at random with seed 42", "data.max_samples=null",
     ),
@@ -98,6 +102,9 @@ NOT_FOUND = [
         {"data": data(lengths=np.array([40, 500]), max_length=1024), "model": model(max_positions=512)},
     ),
     Case("packing.mixing", "", {"model": model(architecture="OPTForCausalLM", packs=False)}),
+    Case("packing.mask", "", {"model": model(architecture="Llama4ForCausalLM", documents=False)}),
+    Case("packing.mask", "stage=pt", {"model": model(architecture="LlamaForCausalLM", documents=True)}),
+    Case("packing.mask", "stage=pt", {"model": model(architecture="Gemma2ForCausalLM")}),
     Case("packing.mixing", "stage=pt", {"model": model(architecture="LlamaForCausalLM", packs=True)}),
     Case("packing.mixing", "stage=pt", {"model": model(architecture="UnknownForCausalLM")}),
     Case("data.sampled"),

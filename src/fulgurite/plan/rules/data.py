@@ -99,6 +99,24 @@ def check_mixing(seen: PlanFacts) -> Finding | None:
     )
 
 
+@rule(
+    "packing.mask", "note", about="data.packing",
+    source="Ours, measured on a small model of the config (model/document_probe.py): blocks of attention, or a layer "
+    "that looks into its mask",
+)
+def check_mask(seen: PlanFacts) -> Finding | None:
+    """Packing with an architecture that needs a mask to keep the examples of a row apart."""
+    if str(seen.run.data.packing) != "best_fit" or seen.model.documents is not False:
+        return None
+    return Finding(
+        message(
+            "{architecture} keeps packed examples apart by a mask of all tokens by all tokens of a row: memory and "
+            "time of attention grow with the square of data.max_length, not of the examples' own lengths.",
+            architecture=seen.model.architecture,
+        )
+    )
+
+
 @rule("data.beyond-model", "error", about="data.max_length", source=(
     "Ours, tried: a model with learned positions dies of an index, one with rotary positions reads what it never saw"
 ))
