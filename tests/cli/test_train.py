@@ -9,7 +9,7 @@ from tests.cli.requests import TINY, read_refusal
 from tests.run.test_listing import make
 
 from fulgurite.cli.main import main
-from fulgurite.cli.train import _forget, format_multirun
+from fulgurite.cli.train import format_multirun
 from fulgurite.config.compose import compose
 
 
@@ -33,7 +33,7 @@ def test_more_processes_than_cores_are_a_warning(
     monkeypatch.setattr(
         "fulgurite.train.launcher.launch", lambda words, processes, *place: started.append(processes) or 0,
     )
-    monkeypatch.setattr("fulgurite.cli.train.available", lambda: 2)
+    monkeypatch.setattr("fulgurite.strategy.config.available", lambda: 2)
     for count in (2, 3):
         assert main(["train", *TINY, f"trainer.devices={count}", f"run_dir={tmp_path}"]) == 0
     assert capsys.readouterr().err == (
@@ -89,19 +89,6 @@ def test_several_processes_are_refused_in_a_multirun(
     )
 
 
-def test_folders_of_a_run_that_never_began_are_removed_if_they_are_empty(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "2026-01-01" / "a"
-    folder.mkdir(parents=True)
-    (tmp_path / "kept").write_text("")
-    _forget(folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    other = tmp_path / "runs" / "2026-01-01" / "b"
-    for place in (folder, other):
-        place.mkdir(parents=True)
-    _forget(folder)
-    assert [path.name for path in (tmp_path / "runs" / "2026-01-01").iterdir()] == ["b"]
-
-
 def test_failed_processes_leave_no_folder_of_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Path] = []
 
@@ -113,7 +100,7 @@ def test_failed_processes_leave_no_folder_of_a_new_run(tmp_path: Path, monkeypat
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fulgurite.train.launcher.launch", launch)
-    monkeypatch.setattr("fulgurite.cli.train.available", lambda: 2)
+    monkeypatch.setattr("fulgurite.strategy.config.available", lambda: 2)
     assert main(["train", *TINY, "trainer.devices=2"]) == 3
     assert seen
     assert list(tmp_path.iterdir()) == []

@@ -37,6 +37,8 @@ def has_code(name: str, text: str) -> bool:
         return True
     if name in ("plugins", "model.trust_remote_code", "model.revision"):
         return bare not in FALSE
+    if name in ("launcher.setup", "launcher.options"):
+        return bare not in FALSE
     return name == "stage.reward" and (".py" in bare or "${" in bare)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""SIGUSR1 is what SLURM sends before a job's time is over, SIGHUP what a terminal sends that closes."""
+"""SIGUSR1 is what Slurm sends before a job's time is over, SIGHUP what a terminal sends that closes."""
 
 
 class SignalHandler(Callback):  # type: ignore[misc]
@@ -41,6 +41,9 @@ class SignalHandler(Callback):  # type: ignore[misc]
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
         self.asked: signal.Signals | None = None
+        self.asks_requeue = False
+        """Whether a process of the run got SIGUSR1, and the run has done a step since it began."""
+        self._first_step = 0
         self._times = 0
         self._listening = False
         self._cut: Interrupted | None = None
@@ -95,6 +98,7 @@ class SignalHandler(Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back: Lightning has put its own handlers over ours since the block began."""
+        self._first_step = trainer.global_step
         if self._listening:
             self._install(self._ours)
 
@@ -122,6 +126,7 @@ class SignalHandler(Callback):  # type: ignore[misc]
             return
         self._cut = None
         path = self.checkpoints.save(trainer, evaluated=not trainer.validating, random=self._drawn)
+        self.asks_requeue = self.asked == signal.SIGUSR1 and trainer.global_step > self._first_step
         name = signal.Signals(exception.number).name
         exception.message = message(
             "Stopped by {name} while a reward was computed, after step {step}, saved in {path}; go on with "
@@ -133,6 +138,8 @@ class SignalHandler(Callback):  # type: ignore[misc]
         if not trainer.strategy.reduce_boolean_decision(self.asked is not None, all=False):
             return
         path = self.checkpoints.save(trainer, evaluated)
+        is_requeue = trainer.strategy.reduce_boolean_decision(self.asked == signal.SIGUSR1, all=False)
+        self.asks_requeue = is_requeue and trainer.global_step > self._first_step
         name = message("a signal to another process") if self.asked is None else self.asked.name
         raise Interrupted(
             "Stopped by {name} after step {step}, saved in {path}; go on with resume.run={run}.",

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 FREE = (
-    "run_dir", "name", "plugins", "resume", "plan", "monitor", "sweep", "logger",
+    "run_dir", "name", "plugins", "resume", "plan", "monitor", "sweep", "launcher", "logger",
     "trainer.log_every", "trainer.keep_checkpoints", "trainer.save_every", "trainer.num_workers",
     "trainer.profiler", "trainer.detect_anomaly", "trainer.enable_model_summary",
 )

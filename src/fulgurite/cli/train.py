@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,16 @@ from fulgurite.cli.parser import list_flags
 from fulgurite.cli.typed import check_typed
 from fulgurite.config.compose import compose
 from fulgurite.config.hydra_app import hydra_main
-from fulgurite.config.overrides import quote_verbatim
+from fulgurite.config.override_names import read_name
 from fulgurite.config.provenance import Composed
+from fulgurite.config.schema import build
 from fulgurite.language.message import message
+from fulgurite.launcher.config import LocalLauncher
+from fulgurite.launcher.request import LaunchRequest
 from fulgurite.plan.preflight import build_checked_source, refuse_impossible
+from fulgurite.run.restarted import continue_words, find_finished
 from fulgurite.run.stored_words import restore_words
-from fulgurite.strategy.config import available
-from fulgurite.strategy.ranks import Ranks, Starter, check_nodes, check_started, refuse_several, settle
+from fulgurite.strategy.ranks import STARTED_BY, Ranks, Starter, check_started, refuse_several, settle
 from fulgurite.text.console import say, set_verbose
 
 ENDED: list[Path] = []
@@ -37,44 +39,35 @@ def train_main(words: list[str]) -> int:
         status = hydra_main(_job, asked.overrides, asked.list_words(), asked.config_dir)
         say(format_multirun(ENDED))
         return status
-    composed = compose(restore_words(asked.overrides), asked.config_dir)
-    if composed.run.world_size > 1 and ranks.starter is Starter.command:
-        return _launched(composed, asked, ranks)
+    words = continue_words(restore_words(asked.overrides), os.environ)
+    if (ended := find_finished(words, os.environ)) is not None:
+        say(message("{path} has ended before this job was started again; nothing is left to do.", path=ended))
+        return 0
+    composed = compose(words, asked.config_dir)
+    launcher = composed.run.launcher
+    if ranks.starter is Starter.command and STARTED_BY in os.environ:
+        launcher = LocalLauncher()
+    if ranks.starter is Starter.command and (launcher.is_remote or composed.run.world_size > 1):
+        return int(build(launcher, _build_request(composed, asked, ranks)))
     return _job(composed)
 
 
-def _launched(composed: Composed, asked: flags.Flags, ranks: Ranks) -> int:
-    """Returns the exit status of this machine's share of the processes of a run, all in one run folder."""
-    from fulgurite.run.folder import choose_run_folder
-    from fulgurite.train.launcher import launch
-
+def _build_request(composed: Composed, asked: flags.Flags, ranks: Ranks) -> LaunchRequest:
+    """Returns what the launcher of a run needs to know."""
     run = composed.run
-    devices, nodes = run.trainer.devices, run.trainer.num_nodes
-    check_nodes(devices, nodes, ranks, os.environ)
-    refuse_impossible(run)
-    if devices > (cores := available()):
-        say(
-            message(
-                "warning: trainer.devices={devices} processes share {cores} CPU cores; fewer processes are faster.",
-                devices=devices, cores=cores,
-            )
-        )
-    words = ["train", *asked.list_words(), *(o for o in composed.overrides if not o.startswith("run_dir="))]
-    fresh = run.run_dir is None and run.resume.run is None
-    if fresh and ranks.node_rank > 0:  # the first machine names the folder
-        return launch(words, devices, None, ranks.node_rank, nodes)
-    folder = choose_run_folder(run.name, run.run_dir, run.resume.run)
-    status = launch([*words, f"run_dir={quote_verbatim(folder)}"], devices, folder, ranks.node_rank, nodes)
-    if status and fresh:
-        _forget(folder)
-    return status
 
+    def check() -> None:
+        if not run.launcher.is_remote:
+            return refuse_impossible(run)
+        from fulgurite.launcher.remote_pieces import RemotePieces
 
-def _forget(folder: Path) -> None:
-    """Removes the folder of a run that never began, and those that were made for it."""
-    with contextlib.suppress(OSError):  # one of them is not empty
-        for place in (folder, folder.parent, folder.parent.parent):
-            place.rmdir()
+        return RemotePieces(composed).check()
+
+    words = ["train", *asked.list_words(), *(o for o in composed.overrides if read_name(o) != "run_dir")]
+    return LaunchRequest(
+        tuple(words), run.trainer.devices, run.trainer.num_nodes, run.name, run.run_dir, run.resume.run, ranks,
+        uses_gpu=run.trainer.accelerator != "cpu", check=check,
+    )
 
 
 def _job(composed: Composed) -> int:

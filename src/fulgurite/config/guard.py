@@ -82,6 +82,7 @@ def _has_code(word: str) -> bool:
     return (
         (name == "plugins" and value.strip() not in ("", "[]", "null"))
         or (name == "model.trust_remote_code" and value.strip().lower() not in ("false", "no", "off", "0"))
+        or (name in ("launcher.setup", "launcher.options") and value.strip() not in ("", "[]"))
         or (name == "stage.reward" and (".py" in value or "${" in value))
         or re.split(r"[./]", name)[0] == "hydra"
     )

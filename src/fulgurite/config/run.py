@@ -16,8 +16,8 @@ from fulgurite.config.schema import between as _between
 from fulgurite.config.sweep import Sweep
 
 GROUPS = (
-    "stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "strategy", "callback",
-    "logger",
+    "stage", "method", "optim", "scheduler", "precision", "privacy", "model", "data", "trainer", "strategy", "launcher",
+    "callback", "logger",
 )
 """The groups whose options ship with the package, in the order in which a person chooses."""
 PRESETS = ("experiment", "sweep", "find", "debug")
@@ -25,7 +25,7 @@ PRESETS = ("experiment", "sweep", "find", "debug")
 SEVERAL = ("callback", "logger")
 """Those of which a run may choose several options."""
 EARLIER: dict[str, Any] = {
-    "privacy": {"option": "none"}, "strategy": {"option": "auto"},
+    "privacy": {"option": "none"}, "strategy": {"option": "auto"}, "launcher": {"option": "local"},
     "callback": {name: {"option": name} for name in ("samples", "progress", "monitor")},
 }
 """What runs had whose config.yaml was written before there was such a group."""
@@ -79,6 +79,7 @@ class RunConfig(Freezable):
     data: Any = None
     trainer: Any = None
     strategy: Any = None
+    launcher: Any = None
     callback: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
     resume: Resume = field(default_factory=Resume)

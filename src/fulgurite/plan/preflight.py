@@ -23,12 +23,15 @@ from fulgurite.stage.config import Stage
 from fulgurite.trainer.config import Trainer
 
 
-def build_checked_source(composed: Composed, recall: Recall = make_anew) -> Source:
-    """Builds the data and reads every record once, unless `recall` has them. Raises ConfigError and DataError."""
+def build_checked_source(composed: Composed, recall: Recall = make_anew, is_here: bool = True) -> Source:
+    """Builds the data and reads every record once, unless `recall` has them. Raises ConfigError and DataError.
+
+    `is_here` is false if another machine will train, so that this one needs no GPU.
+    """
     run = composed.run
     refuse_unknown(run.plan.allow, run.monitor.ignore)
     refuse_impossible(run)
-    refuse_missing(run.model, run.precision, run.trainer)
+    refuse_missing(run.model, run.precision, run.trainer, is_here)
     if run.lr_finder.enabled:
         refuse_find(run.stage, run.private, run.world_size, run.resume.run)
     key = () if recall is make_anew else key_source(run.stage.name, run.data)
@@ -54,12 +57,14 @@ def refuse_unmeasured(scheduler: Scheduler, patience: int | None, has_validation
         )
 
 
-def refuse_missing(model: Model, precision: Precision, trainer: Trainer) -> None:
+def refuse_missing(model: Model, precision: Precision, trainer: Trainer, is_here: bool = True) -> None:
     """Raises ConfigError for a model folder or a GPU that this machine lacks, without asking torch."""
     path = str(getattr(model, "path", None) or "")
     if is_missing_path(path):
         raise ConfigError("model.path={path} does not exist; give a model folder, a run folder or a hub id.", path=path)
-    if precision.compute == "float16" and (trainer.accelerator == "cpu" or not may_have_gpu()):
+    if precision.compute == "float16" and (
+        trainer.accelerator == "cpu" or (is_here and not may_have_gpu())
+    ):
         raise ConfigError(
             "precision=fp16 needs a GPU: on a CPU, Lightning would run bf16 without a word; use precision=bf16 or fp32."
         )

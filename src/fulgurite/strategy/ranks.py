@@ -29,6 +29,8 @@ SLURM = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM
 """The variables that `srun` sets for each task."""
 INTERACTIVE = ("bash", "interactive")
 """Names of Slurm jobs that are shells, in which Lightning does not use Slurm's variables either."""
+STARTED_BY = "FULGURITE_STARTED_BY"
+"""The environment variable by which a process knows that a remote launcher (slurm, ray) started it."""
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 
 
@@ -115,6 +117,11 @@ def settle(environment: MutableMapping[str, str] = os.environ) -> Ranks:
         "OMP_NUM_THREADS", threads if threads.isdecimal() else str(max(1, available() // ranks.local_world_size))
     )
     return ranks
+
+
+def is_started(environment: Mapping[str, str]) -> bool:
+    """Returns whether a launcher has started this process, so that it is one of the run's and starts none elsewhere."""
+    return STARTED_BY in environment or read_ranks(environment).starter is not Starter.command
 
 
 def check_started(devices: int, num_nodes: int, ranks: Ranks) -> None:

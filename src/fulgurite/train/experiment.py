@@ -3,6 +3,7 @@ and `fulgurite plan` call."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fulgurite.errors import ConfigError
 from fulgurite.plan.judge import judge_run
 from fulgurite.plan.report import PlanReport
 from fulgurite.run.stored_words import restore_words
+from fulgurite.strategy.ranks import is_started
 from fulgurite.train.fit import train
 from fulgurite.train.lr_finder import find
 from fulgurite.train.pieces import Pieces
@@ -46,6 +48,11 @@ class Experiment(Pieces):
         Raises RequestError (exit status 2), TrainingFailed (3) or Interrupted (130, 143) as the command ends.
         """
         run = self.composed.run
+        if run.launcher.is_remote and not is_started(os.environ):
+            raise ConfigError(
+                "launcher={name} starts one run from the command line: leave it out of -m and of Python code.",
+                name=run.launcher.name,
+            )
         if "assembled" in vars(self) and self.module.has_trained:
             raise ConfigError(
                 "This experiment has been trained: make a new one with fulgurite.experiment(...) to train again."

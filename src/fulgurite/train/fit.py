@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fulgurite.config.resolve import halve
-from fulgurite.errors import is_shortage
+from fulgurite.errors import Interrupted, is_shortage
 from fulgurite.files.atomic import remove_drafts, write_output
 from fulgurite.monitor.outcome import RunEnding, find_ending
 from fulgurite.plan.verdict import write
 from fulgurite.run.folder import write_run
+from fulgurite.run.restarted import JOB
 from fulgurite.run.status import track_status
+from fulgurite.strategy.slurm_job import find_job, requeue_job
 from fulgurite.sweep.study import begin
 from fulgurite.text.console import is_verbose, rank, say
 from fulgurite.train import lightning
@@ -31,7 +34,7 @@ def train(pieces: Pieces) -> None:
     begin(run.sweep, Path(run.run_dir or run.resume.run or ".").parent, resumed=run.resume.run is not None)
     troubles, folder = pieces.troubles, pieces.folder
     say(pieces.source.checked.describe(pieces.source) if pieces.source.checked and is_verbose() else "")
-    with clean_process_group(), enter_in_first(_track(pieces, folder)) as found:
+    with requeue_after(pieces), clean_process_group(), enter_in_first(_track(pieces, folder)) as found:
         if ranks.rank == 0:
             remove_drafts(folder)  # of a process that was killed while it wrote
             write(troubles, folder / "troubles.json")
@@ -42,7 +45,26 @@ def train(pieces: Pieces) -> None:
 
 
 def _track(pieces: Pieces, folder: Path) -> contextlib.AbstractContextManager[dict[str, Any]]:
-    return track_status(folder, name=pieces.composed.run.name, total_steps=pieces.gathered.facts.total_steps)
+    job = find_job(os.environ)
+    facts = {} if job is None else {JOB: job.number}
+    return track_status(folder, name=pieces.composed.run.name, total_steps=pieces.gathered.facts.total_steps, **facts)
+
+
+@contextlib.contextmanager
+def requeue_after(pieces: Pieces) -> Iterator[None]:
+    """Puts the Slurm job back into the queue if SIGUSR1 ended the run inside the block, when all of it is saved.
+
+    A multirun is left out: its job would begin again with the first of its runs.
+    """
+    try:
+        yield
+    except Interrupted:
+        callbacks, run = vars(pieces).get("callbacks"), pieces.composed.run
+        is_asked = callbacks is not None and callbacks.stop.asks_requeue and getattr(run.launcher, "requeue", False)
+        job = find_job(os.environ)
+        if is_asked and rank() == 0 and job is not None and not pieces.composed.multirun:
+            say(requeue_job(job))
+        raise
 
 
 def fit_in_memory(pieces: Pieces) -> RunEnding:

@@ -127,7 +127,7 @@ class Launch:
             "OMP_NUM_THREADS": str(max(1, available() // processes)),
         }
         if num_nodes == 1:
-            shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_free_port())}
+            shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_port())}
         first, self.world_size = node_rank * processes, processes * num_nodes
         for local in range(processes):
             number = first + local
@@ -363,7 +363,8 @@ def _name_signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _find_free_port() -> int:
+def find_free_port() -> int:
+    """Returns a port of this machine that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -121,6 +121,8 @@ def _devices(run: RunConfig, facts: Facts) -> Derived:
             starter=describe_starter(ranks.starter), count=ranks.local_world_size,
         )
         return Derived(ranks.local_world_size, why)
+    if run.launcher.is_remote:
+        return Derived(1, "one device for each machine, because the machines are not known here")
     found: Derived = run.strategy.default_devices(run)
     return found
 

@@ -66,7 +66,7 @@ HIDDEN = ("resume.run", "resume.allow", "sweep.trial", "sweep.study")
 """Parameters that the page sets in other ways, or not at all."""
 ONLY_WITH = {"sweep.": "sweep", "lr_finder.": "find"}
 """Parameters that mean something only beside a preset of this group."""
-CODE = ("model.trust_remote_code", "model.revision", "plugins")
+CODE = ("model.trust_remote_code", "model.revision", "plugins", "launcher.setup", "launcher.options")
 """Parameters that the page may set only under --allow-code."""
 ORIGINS = {Kind.command_line: "yours", Kind.preset: "preset", Kind.default: "default"}
 

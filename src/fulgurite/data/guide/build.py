@@ -32,6 +32,7 @@ from fulgurite.data.guide.questions import (
 from fulgurite.errors import DataError
 
 UNTAUGHT = (
+    "launcher.",
     "logger.",
     "model.hidden",
     "model.layers",

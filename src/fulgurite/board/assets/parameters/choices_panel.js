@@ -8,7 +8,7 @@ import {setAdd} from "../app/store.js";
 import {Button, Chip, ChoiceCards} from "../app/ui.js";
 
 const MAIN = ["stage", "method", "optim", "scheduler", "precision"];
-const REST = ["data", "model", "privacy", "strategy", "trainer", "callback", "logger"];
+const REST = ["data", "model", "privacy", "strategy", "launcher", "trainer", "callback", "logger"];
 const ADDS = ["experiment", "sweep", "find"];
 const MANY = ["callback", "logger"];
 
