@@ -11,15 +11,19 @@ import bitsandbytes as bnb
 import pytest
 import torch
 from tests.end_to_end.runs import tiny, weights
-from tests.method.models import BF16, FP32, build_adapted, build_base
+from tests.method.models import BF16, FP32, build_adapted, build_base, compose_run
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from fulgurite.errors import ConfigError
 from fulgurite.export.model import export_main
+from fulgurite.method import qlora
 from fulgurite.method.config import Qlora
 from fulgurite.method.modules import linear_layers
-from fulgurite.method.qlora import dequantise, quantise, quantise_layer
+from fulgurite.method.qlora import build, dequantise, quantise, quantise_layer
+from fulgurite.model.probe import measure
+from fulgurite.precision.config import Fp16
+from fulgurite.precision.policy import build as settle_dtypes
 
 
 def test_quantised_base_equals_bitsandbytes_and_loftq_approximates_its_error() -> None:
@@ -39,6 +43,23 @@ def test_quantised_base_equals_bitsandbytes_and_loftq_approximates_its_error() -
     # the best of rank 8
     assert float((better - original.bfloat16().float()).norm()) == pytest.approx(float(lost[8:].norm()), rel=1e-3)
     assert float((better - original).norm()) < 0.9 * float(plain)
+
+
+def test_the_whole_base_is_on_the_device_that_quantises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qlora, "find_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(
+        qlora, "quantise_layer", lambda layer, *_: nn.Linear(layer.in_features, layer.out_features, device="meta")
+    )
+    made = quantise(Qlora(), build_base(), BF16)
+    on = {tensor.device.type for tensor in (*made.parameters(), *made.buffers())}
+    assert on == {"meta"}  # else embeddings and norms would be on the CPU, and no token could pass
+
+
+def test_in_fp16_the_loaded_model_computes() -> None:
+    config = compose_run("model=tiny", "method=qlora", "method.rank=4").method
+    found = measure(build(config, build_base(), settle_dtypes(Fp16(), "cuda")))
+    assert found.causal
+    assert found.packs
 
 
 @pytest.mark.parametrize("words", [

@@ -47,8 +47,14 @@ def quantise(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrai
             )
         _replace(model, name, quantise_layer(layer, config, dtypes))
     if not dtypes.plain_base:
+        nn.Module.to(model, find_device())  # the layers are there: what comes next runs the model as a whole
         mark_four_bits(model)
     return model
+
+
+def find_device() -> torch.device:
+    """Returns the device that quantises: bitsandbytes packs a weight when it is moved there."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def quantise_layer(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Module:
@@ -56,7 +62,6 @@ def quantise_layer(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Modu
     import bitsandbytes as bnb
 
     four: Any
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     four = bnb.nn.Linear4bit(
         layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=dtypes.compute,
         compress_statistics=config.double_quant, quant_type=str(config.quant_type), device="cpu",
@@ -69,7 +74,7 @@ def quantise_layer(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Modu
     # Else a CPU's first evaluation repacks the weight in place and computes in bf16 from then on: a run that is resumed
     # after it would not be the run that went through (bitsandbytes 0.50, measured: 2e-3 on outputs of 0.5).
     four.support_avx512bf16_for_cpu = False
-    four.to(device)
+    four.to(find_device())
     if not dtypes.plain_base:
         done: nn.Module = four
         return done

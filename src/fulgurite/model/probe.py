@@ -101,8 +101,15 @@ def ordinary_tokens(model: Any, count: int) -> list[int]:
 def probe_context(model: Any) -> Iterator[None]:
     """Sets evaluation mode without gradients, and autocast if the model has layers in 16 bits and in float32."""
     device = next(model.parameters()).device
-    with keep_state(model, 0), silence(), torch.autocast(device.type, torch.bfloat16, enabled=is_rounded(model)):
+    with keep_state(model, 0), silence(), torch.autocast(device.type, choose_dtype(model), enabled=is_rounded(model)):
         yield
+
+
+def choose_dtype(model: Any) -> torch.dtype:
+    """Returns the dtype of autocast: that in which four-bit layers compute, because autocast refuses a mix of fp16 and
+    bf16."""
+    found = (getattr(module, "compute_dtype", None) for module in model.modules())
+    return torch.float16 if torch.float16 in found else torch.bfloat16
 
 
 def is_rounded(model: Any) -> bool:
