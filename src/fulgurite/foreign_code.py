@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from fulgurite.errors import FulguriteError, Interrupted, is_shortage
+from fulgurite.language.library_errors import quote_foreign
+from fulgurite.language.message import UserMessage, message
 
 LONGEST = 200
 """Characters of a foreign message that an error line repeats."""
@@ -35,7 +37,7 @@ def allow_interrupt() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def run_foreign(refuse: Callable[[str], FulguriteError]) -> Iterator[None]:
+def run_foreign(refuse: Callable[[UserMessage], FulguriteError]) -> Iterator[None]:
     """Run a block of foreign code. Raises `refuse(<class: message>)` for whatever it raises, SystemExit included.
 
     KeyboardInterrupt becomes Interrupted. Our own errors, and memory that ran out, pass as they are.
@@ -47,11 +49,12 @@ def run_foreign(refuse: Callable[[str], FulguriteError]) -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise Interrupted("Interrupted by Ctrl-C (KeyboardInterrupt); earlier checkpoints are whole.") from error
     except SystemExit as error:
-        raise refuse(f"it called sys.exit({'' if error.code is None else repr(error.code)[:LONGEST]})") from error
+        code = "" if error.code is None else repr(error.code)[:LONGEST]
+        raise refuse(message("it called sys.exit({code})", code=code)) from error
     except BaseException as error:
         if is_shortage(error):
             raise
-        raise refuse(describe_error(error)) from error
+        raise refuse(quote_foreign(describe_error(error), LONGEST + 100)) from error
 
 
 def describe_error(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from fulgurite.errors import RequestError
 from fulgurite.files.atomic import PRIVATE_FILE, PRIVATE_FOLDER, write_file
 from fulgurite.files.json import read_object
 from fulgurite.language.current import VARIABLE, get_language
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
 from fulgurite.text.console import escape_lines
 
@@ -91,7 +92,7 @@ class Launches:
                 raise RequestError(
                     "The command cannot be started: {path}: {reason}. Free some space, or set FULGURITE_CACHE to a "
                     "folder that can be written.",
-                    path=error.filename or self._folder, reason=error.strerror,
+                    path=error.filename or self._folder, reason=translate_system_error(error),
                 ) from error
             record.pid, record.birth = child.pid, read_birth(child.pid)
             self._children[record.id], self._records[record.id] = child, record

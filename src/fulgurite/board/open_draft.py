@@ -23,6 +23,7 @@ from fulgurite.config.schema import Knob, strip_none
 from fulgurite.errors import ConfigError
 from fulgurite.explain.choices import read_default_options
 from fulgurite.foreign_names.settings_file import translate_tree
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import UserMessage, message
 
 PROGRAM = ("fulgurite", "train", "plan")
@@ -196,7 +197,7 @@ def _load_yaml(text: str) -> Any:
             raise ConfigError("This YAML has aliases (*name), which are not read here; write the values out.")
         return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError("This is not YAML: {reason}.", reason=" ".join(str(error).split())[:200]) from error
+        raise ConfigError("This is not YAML: {reason}.", reason=translate_error(error)) from error
 
 
 def _open_own(tree: Mapping[str, Any], text: str, allow_code: bool) -> Opened:

@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from fulgurite.files.atomic import write_file
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
 
 log = logging.getLogger(__name__)
@@ -41,5 +42,6 @@ class PrivacyFile(pl.Callback):  # type: ignore[misc]
             write_file(self.path, json.dumps(stage.mechanism.report(), indent=1) + "\n")
         except OSError as error:
             log.warning(message(
-                "{path} cannot be written ({reason}); the run goes on.", path=self.path, reason=error.strerror
+                "{path} cannot be written ({reason}); the run goes on.",
+                path=self.path, reason=translate_system_error(error),
             ))

@@ -20,6 +20,7 @@ from fulgurite.callback.config import SamplesOption
 from fulgurite.callback.context import CallbackContext
 from fulgurite.data.sample_prompts import choose_sample_prompts
 from fulgurite.files.atomic import write_file
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.model.generate import Answer, continue_prompts
@@ -156,7 +157,8 @@ class Samples(pl.Callback):  # type: ignore[misc]
             write_file(self._path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
         except OSError as error:
             log.warning(message(
-                "{path} cannot be written ({reason}); the run goes on.", path=self._path, reason=error.strerror
+                "{path} cannot be written ({reason}); the run goes on.",
+                path=self._path, reason=translate_system_error(error),
             ))
 
 

@@ -16,6 +16,7 @@ from fulgurite.errors import TrainingFailed
 from fulgurite.files import atomic
 from fulgurite.files.atomic import PRIVATE_FILE, PRIVATE_FOLDER
 from fulgurite.files.manifest import find_damage, write_manifest
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import UserMessage, message
 
 PARTS = ("weights.safetensors", "optimizer.safetensors", "state.safetensors", "state.json")
@@ -61,10 +62,10 @@ def write_checkpoint(final: Path, needed: int) -> Iterator[Path]:
             for file in draft.iterdir():
                 file.chmod(PRIVATE_FILE)
     except OSError as error:
-        raise _refuse(final, error.strerror or str(error), needed) from error
+        raise _refuse(final, translate_system_error(error), needed) from error
 
 
-def _refuse(final: Path, reason: str | UserMessage, needed: int) -> TrainingFailed:
+def _refuse(final: Path, reason: UserMessage, needed: int) -> TrainingFailed:
     try:
         free = message("{count} bytes", count=shutil.disk_usage(final.parent).free)
     except OSError:

@@ -19,6 +19,7 @@ from fulgurite.checkpoint import folder, tree, weights
 from fulgurite.checkpoint.read import check_folder, load_tensors
 from fulgurite.errors import CheckpointError
 from fulgurite.files import atomic
+from fulgurite.language.library_errors import translate_error
 
 FORMAT = 1
 
@@ -64,7 +65,8 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                "{path}/state.json cannot be read: {error}; use an earlier checkpoint.", path=place, error=str(error)
+                "{path}/state.json cannot be read: {error}; use an earlier checkpoint.",
+                path=place, error=translate_error(error),
             ) from error
         state["state_dict"] = load_tensors(place / "weights.safetensors")
         return state

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fulgurite.checkpoint import folder
 from fulgurite.errors import CheckpointError
+from fulgurite.language.library_errors import translate_error
 
 
 def check_folder(path: Path) -> Path:
@@ -38,5 +39,5 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except SafetensorError as error:
         raise CheckpointError(
-            "{path} cannot be read: {error}; use an earlier checkpoint.", path=path, error=str(error)
+            "{path} cannot be read: {error}; use an earlier checkpoint.", path=path, error=translate_error(error)
         ) from error

@@ -13,6 +13,7 @@ from fulgurite.checkpoint import folder, loop
 from fulgurite.config.renamed import RENAMED, describe_renamed
 from fulgurite.config.schema import list_options
 from fulgurite.errors import CheckpointError, ConfigError, suggest_similar
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import UserMessage, message
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,8 @@ def _renew_links(path: Path, say: Callable[[UserMessage], None]) -> None:
             folder.update_links(path.parent, step, position.get("best_step"))
     except OSError as error:
         say(message(
-            "The links last and best in {path} could not be renewed: {reason}.", path=path.parent, reason=error.strerror
+            "The links last and best in {path} could not be renewed: {reason}.",
+            path=path.parent, reason=translate_system_error(error),
         ))
 
 

@@ -13,7 +13,7 @@ from fulgurite import __version__
 from fulgurite.cli.ending import answering_signals, closed_output, end
 from fulgurite.cli.help import asks
 from fulgurite.cli.parser import build_parser, parse
-from fulgurite.errors import ConfigError
+from fulgurite.errors import ConfigError, join_or
 from fulgurite.language.current import LANGUAGES, VARIABLE, detect_language, get_language, set_language
 from fulgurite.text.console import guard_output
 
@@ -126,7 +126,7 @@ def _set_language(words: list[str]) -> list[str]:
         return words
     value = words[asked].partition("=")[2] or "".join(words[asked + 1 : asked + 2])
     if value not in LANGUAGES:
-        raise ConfigError("--lang takes {known}.", known=" or ".join(LANGUAGES))
+        raise ConfigError("--lang takes {known}.", known=join_or(LANGUAGES))
     set_language(value, inherit=True)
     if words[0] == "explain":
         return words

@@ -22,6 +22,7 @@ from fulgurite.config.paths import find_conf_dir
 from fulgurite.config.provenance import Composed
 from fulgurite.config.registry import register
 from fulgurite.errors import FulguriteError, Interrupted, Pruned, RequestError, TrainingFailed
+from fulgurite.language.library_errors import translate_error
 from fulgurite.text.console import say_error
 
 
@@ -127,7 +128,7 @@ def complete(words: Sequence[str]) -> int:
     except (HydraException, ValueError) as error:
         raise RequestError(
             "{words} cannot be answered: {error} Write install=bash, query=bash or uninstall=bash.",
-            words=' '.join(words), error=error,
+            words=' '.join(words), error=translate_error(error),
         ) from error
     return 0
 

@@ -11,6 +11,7 @@ from fulgurite.config.renamed import RENAMED, RENAMED_UNDER, describe_renamed
 from fulgurite.config.run import list_all_knobs
 from fulgurite.config.schema import list_groups, list_options
 from fulgurite.errors import ConfigError, RequestError, suggest_similar
+from fulgurite.language.library_errors import translate_error
 
 FULL_KEY = re.compile(r"full_key: ([\w.]+)")
 """The name of the parameter in an error of OmegaConf."""
@@ -48,7 +49,7 @@ def explain_error(error: Exception, overrides: Sequence[str]) -> RequestError:
         return ConfigError(
             "{word} has several values: add -m to run each of them, or write [...] for a list.", word=word
         )
-    return ConfigError("The configuration cannot be composed: {error}", error=" ".join(str(chain[0]).split())[:300])
+    return ConfigError("The configuration cannot be composed: {error}", error=translate_error(chain[0], 300))
 
 
 def _explain_parameter(name: str, value: str, text: str) -> ConfigError | None:

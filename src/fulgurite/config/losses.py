@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fulgurite.errors import ConfigError
+from fulgurite.language.library_errors import translate_error
+from fulgurite.language.message import UserMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Loss:
     """
 
     formula: str = ""
-    source: str = ""
+    source: str | UserMessage = ""
     """The paper or the code that the loss is from."""
     meaning: str = ""
     """What it does, for `fulgurite explain stage.loss` and the page."""
@@ -77,7 +79,7 @@ def load_formula(loss: Loss, name: str) -> Callable[..., Any]:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             "stage.loss={name} has no formula: {formula!r} cannot be imported ({error}).",
-            name=name, formula=loss.formula, error=error,
+            name=name, formula=loss.formula, error=translate_error(error),
         ) from error
 
 

@@ -25,6 +25,7 @@ from fulgurite.config.renamed import refuse_renamed, refuse_renamed_file
 from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
 from fulgurite.config.schema import Knob, list_groups, strip_none
 from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import message
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -86,7 +87,7 @@ def _load_file(path: Path) -> Any:
     except (YAMLError, OSError, UnicodeError) as error:
         raise ConfigError(
             "{path} cannot be read: {names}; mend the file.",
-            path=path, names=' '.join(str(error).split())[:200],
+            path=path, names=translate_error(error),
         ) from error
 
 

@@ -14,6 +14,7 @@ from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_groups
 from fulgurite.errors import ConfigError
 from fulgurite.foreign_code import run_foreign
+from fulgurite.language.message import UserMessage
 
 IMPORTED: set[str] = set()
 """The modules of `plugins` that this process was asked to import."""
@@ -27,7 +28,7 @@ def import_plugins(modules: Sequence[str]) -> None:
         IMPORTED.add(module)
 
 
-def _build_import_error(module: str, why: str) -> ConfigError:
+def _build_import_error(module: str, why: UserMessage) -> ConfigError:
     return ConfigError("plugins=[{module}] cannot be imported: {error}.", module=module, error=why)
 
 

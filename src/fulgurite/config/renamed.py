@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fulgurite.errors import ConfigError
+from fulgurite.language.message import UserMessage, message
 
 RENAMED: dict[str, str] = {
     "trainer.batch_size": "trainer.global_batch_size",
@@ -85,18 +86,20 @@ def refuse_renamed(overrides: Sequence[str]) -> None:
             raise ConfigError(describe_renamed(name, names[name], value if "=" in text else None))
         if (instead := RENAMED_OPTIONS.get((name, value))) is not None:
             words = [f"{key}={item}" for key, item in instead.items() if f"{key}={item}" != "trainer=default"]
-            remedy = f"write {' '.join(words)}" if words else "leave it out"
-            raise ConfigError(
-                "{name}={value} is now {value2}; {remedy}.",
-                name=name, value=value, value2=' '.join(words) or 'the default', remedy=remedy,
-            )
+            if words:
+                raise ConfigError(
+                    "{name}={value} is now {words}; write {words}.", name=name, value=value, words=" ".join(words)
+                )
+            raise ConfigError("{name}={value} is now the default; leave it out.", name=name, value=value)
 
 
-def describe_renamed(old: str, new: str, value: str | None = None) -> str:
-    """The refusal of an earlier name, with the word to write if a value was given."""
+def describe_renamed(old: str, new: str, value: str | None = None) -> UserMessage:
+    """Returns the refusal of an earlier name, with the word to write if a value was given."""
     if value is None:
-        return f"{old} is now {new}."
-    return f"{old} is now {new}; write {new}={VALUES.get(new, {}).get(value, value)}."
+        return message("{old} is now {new}.", old=old, new=new)
+    return message(
+        "{old} is now {new}; write {new}={value}.", old=old, new=new, value=VALUES.get(new, {}).get(value, value)
+    )
 
 
 def refuse_renamed_file(path: object, tree: Mapping[str, Any], prefix: str) -> None:

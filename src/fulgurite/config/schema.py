@@ -24,6 +24,7 @@ from fulgurite.config.described import list_meanings
 from fulgurite.config.facts import Facts
 from fulgurite.config.frozen import Freezable
 from fulgurite.errors import ConfigError
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import UserMessage, message
 
 METADATA = "fulgurite.knob"
@@ -305,7 +306,7 @@ def build(config: Option, *args: Any, **kwargs: Any) -> Any:
             _refuse_without(what, module, error)
             raise ConfigError(
                 "{option} cannot be built: {function!r} cannot be imported ({error}).",
-                option=what, function=type(config).builds, error=str(error),
+                option=what, function=type(config).builds, error=translate_error(error),
             ) from error
         return target(config, *args, **kwargs)
     except ModuleNotFoundError as error:

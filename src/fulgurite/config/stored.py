@@ -18,6 +18,8 @@ from fulgurite.config.registry import IMPORTED, register
 from fulgurite.config.run import EARLIER, GROUPS, OWN, SEVERAL, RunConfig, load_options
 from fulgurite.config.schema import list_knobs, list_options
 from fulgurite.errors import ConfigError
+from fulgurite.language.library_errors import translate_error
+from fulgurite.language.message import UserMessage, message
 from fulgurite.text.console import say
 
 
@@ -94,23 +96,24 @@ def rebuild_run(config: dict[str, Any], allowed: Allowed | None = None, folder: 
     register(allowed.plugins)
     asked = config.get("plugins") or ()
     left = [str(m) for m in asked if m not in IMPORTED] if isinstance(asked, list) else []
-    hint = (
-        f" It asks for plugins=[{','.join(left)}], which is imported only if this command line says so." if left else ""
-    )
+    hint = message(
+        " It asks for plugins=[{modules}], which is imported only if this command line names it.",
+        modules=",".join(left),
+    ) if left else UserMessage()
     try:
         run = RunConfig(**{name: _rebuild_part(name, value) for name, value in (EARLIER | config).items()})
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
-        said = " ".join(str(error).split())[:200]
         raise ConfigError(
             "{place} cannot be read by this version: {said}.{hint}",
-            place=place, said=said, hint=hint,
+            place=place, said=translate_error(error), hint=hint,
         ) from error
     if left:
         run = replace(run, plugins=[module for module in asked if module in IMPORTED])
-        _say_once(
-            f"warning: {place} asks for plugins=[{','.join(left)}], which was not imported; "
-            "to allow it, add those words here."
-        )
+        _say_once(str(message(
+            "warning: {place} asks for plugins=[{modules}], which was not imported; to allow it, add those words "
+            "here.",
+            place=place, modules=",".join(left),
+        )))
     frozen: RunConfig = freeze(replace(run, model=_trust_anew(run.model, allowed, place)))
     return frozen
 
@@ -132,10 +135,11 @@ def _trust_anew(model: Any, allowed: Allowed, place: str) -> Any:
         return model
     if allowed.model_code:
         return replace(model, revision=allowed.revision)
-    _say_once(
-        f"warning: {place} lets the code in {model.path} run (model.trust_remote_code=true), which does not count "
-        "here; to allow it, read the code, then add model.trust_remote_code=true and model.revision=<its pin>."
-    )
+    _say_once(str(message(
+        "warning: {place} lets the code in {path} run (model.trust_remote_code=true), which does not count here; to "
+        "allow it, read the code, then add model.trust_remote_code=true and model.revision=<its pin>.",
+        place=place, path=model.path,
+    )))
     pinned = str(model.revision).startswith("sha256:")
     return replace(model, trust_remote_code=False, revision=None if pinned else model.revision)
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 from fulgurite.data import lines
 from fulgurite.data.example import Bad, Place
 from fulgurite.errors import DataError
-from fulgurite.text.console import shorten
+from fulgurite.language.library_errors import translate_error
 
 ROWS = 256
 """Rows of Parquet that are decoded at one time, if their values have the usual size."""
@@ -51,7 +51,7 @@ def read_table(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
     except Exception as error:
         raise DataError(
             "{path}: the {kind} file is damaged after record {number} ({reason}); write it again.",
-            path=path, kind=kind, number=number, reason=shorten(" ".join(str(error).split()), 300),
+            path=path, kind=kind, number=number, reason=translate_error(error, 300),
         ) from error
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from fulgurite.data.json_stream import Decoder
 from fulgurite.data.report import Reason
 from fulgurite.files.json import MOST_DEPTH
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import UserMessage, message
 
 DIGITS = 4000
@@ -265,7 +266,7 @@ def parse_json(text: str, place: str) -> Any:
     try:
         value, end = decoder.decode(text, 0)
     except (ValueError, RecursionError) as error:
-        raise Wrong(place, "is not JSON ({reason})", reason=" ".join(str(error).split())[:LONG]) from None
+        raise Wrong(place, "is not JSON ({reason})", reason=translate_error(error, LONG)) from None
     if end < len(text):
         raise Wrong(place, "is not JSON (more text follows at column {column})", column=end + 1)
     if decoder.twin is not None:

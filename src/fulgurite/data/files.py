@@ -10,8 +10,8 @@ from typing import Any
 from fulgurite.data.glob import match_paths
 from fulgurite.errors import DataError, find_nearest
 from fulgurite.files.json import read_object
+from fulgurite.language.library_errors import translate_error, translate_system_error
 from fulgurite.language.message import UserMessage, message
-from fulgurite.text.console import shorten
 
 KINDS = {
     ".json": "json",
@@ -159,7 +159,7 @@ def _refuse_unreachable(path: Path, knob: str) -> None:
             ) from error
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise DataError(
-                "{knob}={path} cannot be read: {reason}.", knob=knob, path=path, reason=error.strerror
+                "{knob}={path} cannot be read: {reason}.", knob=knob, path=path, reason=translate_system_error(error)
             ) from error
 
 
@@ -266,6 +266,6 @@ def _download_hub(word: str) -> list[Path]:
         raise DataError(
             "data.path={word}: the hub has no such dataset, or cannot be reached ({reason}); download the dataset, and "
             "give its folder.",
-            word=word, reason=shorten(" ".join(str(error).split()), 600),
+            word=word, reason=translate_error(error, 600),
         ) from error
     return [Path(file["filename"]) for file in loaded.cache_files]

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from fulgurite.data import lines
 from fulgurite.files.json import MOST_DEPTH, count_depth
+from fulgurite.language.library_errors import translate_json_fault
 from fulgurite.language.message import UserMessage, message
 
 CHUNK = 1 << 20
@@ -142,6 +143,6 @@ def _decode_value(text: _Text, decoder: Decoder) -> Any:
             # An error near the end may disappear with more text; any other is final.
             cut = error.msg.startswith("Unterminated string") or error.pos >= len(text.text) - MARGIN
             if not cut or not text.more():
-                raise NotJson(text.line_at(min(error.pos, len(text.text))), error.msg) from None
+                raise NotJson(text.line_at(min(error.pos, len(text.text))), translate_json_fault(error.msg)) from None
         except ValueError as error:
             raise text.wrong(error.args[0]) from None

@@ -22,6 +22,7 @@ from fulgurite.data.files import guess_kind
 from fulgurite.data.json_stream import Decoder, NotJson, read_items
 from fulgurite.data.lines import MOST_RECORD, Endless, add_blank, describe_too_long, read_csv_lines, read_lines
 from fulgurite.errors import DataError
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import UserMessage, message
 
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -70,7 +71,7 @@ def read_records(path: Path) -> Iterator[Raw]:
         ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            "{path}: cannot be read ({reason}).", path=path, reason=" ".join(str(error).split())[:120]
+            "{path}: cannot be read ({reason}).", path=path, reason=translate_error(error, 120)
         ) from error
 
 
@@ -112,7 +113,7 @@ def _read_jsonl(path: Path, stream: TextIO) -> Iterator[Raw]:
         try:
             value, end = decoder.decode(text, 0)
         except ValueError as error:
-            yield Bad(place, "record", message("not JSON ({reason})", reason=error))
+            yield Bad(place, "record", message("not JSON ({reason})", reason=translate_error(error)))
             continue
         if end < len(text):
             yield Bad(
@@ -166,7 +167,7 @@ def _read_object(path: Path) -> Iterator[Raw]:
     try:
         whole, end = decoder.decode(text, 0)
     except ValueError as error:
-        yield Bad(place, "record", message("not JSON ({reason})", reason=error))
+        yield Bad(place, "record", message("not JSON ({reason})", reason=translate_error(error)))
         return
     if decoder.twin is not None:
         yield Bad(place, decoder.twin, message("the key is repeated"))
@@ -234,7 +235,8 @@ def _read_csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
-            "{path}:{line}: field 'record': not CSV ({reason}); correct the file.", path=path, line=line, reason=error
+            "{path}:{line}: field 'record': not CSV ({reason}); correct the file.",
+            path=path, line=line, reason=translate_error(error),
         ) from error
 
 

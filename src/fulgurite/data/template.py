@@ -25,6 +25,7 @@ from fulgurite.data.template_dialect import Dialect
 from fulgurite.data.timeout import LimitExceeded, run_bounded
 from fulgurite.errors import ConfigError, DataError, FulguriteError, suggest_similar
 from fulgurite.foreign_code import describe_error
+from fulgurite.language.library_errors import translate_error
 from fulgurite.text.console import shorten
 
 FOLDER = Path(__file__).parent / "templates"
@@ -295,7 +296,7 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str], add_speci
             ) from error
         raise DataError(
             "the tokenizer does not accept the text ({reason}); correct the record.",
-            reason=" ".join(str(error).split())[:120],
+            reason=translate_error(error, 120),
         ) from error
     return found
 

@@ -31,6 +31,7 @@ from fulgurite.data.template import Learned, Template, encode_texts
 from fulgurite.errors import DataError, RequestError
 from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.manifest import find_damage, write_manifest
+from fulgurite.language.library_errors import translate_system_error
 
 LAYOUT = 7
 ARRAYS = {
@@ -202,7 +203,7 @@ def _build(
     except OSError as error:
         raise RequestError(
             "{folder} cannot be written ({reason}); set FULGURITE_CACHE to a folder with free space.",
-            folder=folder, reason=error.strerror or error,
+            folder=folder, reason=translate_system_error(error),
         ) from error
 
 

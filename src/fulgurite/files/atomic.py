@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fulgurite.errors import RequestError
+from fulgurite.language.library_errors import translate_system_error
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 """Modes of a run's files and folders, which may contain its data or a secret: only the owner reads them, whatever the
@@ -72,7 +73,7 @@ def write_output(path: Path, content: str | bytes) -> None:
     except OSError as error:
         raise RequestError(
             "{path} cannot be written: {reason}; free space there, or give a folder that can be written.",
-            path=path, reason=error.strerror,
+            path=path, reason=translate_system_error(error),
         ) from error
 
 

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import UserMessage, message
 
 MOST_BYTES = 64 << 20
@@ -37,7 +38,7 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
     except UnicodeDecodeError:
         raise ValueError(message("not JSON (not UTF-8 text)")) from None
     except ValueError as error:
-        raise ValueError(message("not JSON ({error})", error=str(error))) from None
+        raise ValueError(message("not JSON ({error})", error=translate_error(error))) from None
     if count_depth(value) > MOST_DEPTH:
         raise _build_depth_error()
     return value

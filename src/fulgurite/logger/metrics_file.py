@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.files.atomic import write_file
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class MetricsFile:
         if not self._warned:
             log.warning(message(
                 "{path} cannot be written ({reason}); the run goes on, and the rows wait in memory. Free some space.",
-                path=self.path, reason=error.strerror,
+                path=self.path, reason=translate_system_error(error),
             ))
             self._warned = True
 

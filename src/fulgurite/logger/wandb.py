@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.files.atomic import write_file
+from fulgurite.language.library_errors import quote_foreign
 from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.config import Wandb
 from fulgurite.logger.guard import GuardedLogger
@@ -85,7 +86,7 @@ def _open(config: Wandb, mode: WandbMode, run_dir: Path, facts: dict[str, Any]) 
             raise
         log.warning(message(
             "W&B goes offline: the server answered, but wandb failed to start ({error}).",
-            error=str(error).splitlines()[0][:200],
+            error=quote_foreign(str(error).splitlines()[0]),
         ))
         # Under another id: wandb regards the first one as in use.
         write_file(run_dir / "wandb" / "id", secrets.token_hex(4))

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, ModelError, excerpt, suggest_similar
+from fulgurite.language.library_errors import quote_foreign
 from fulgurite.language.message import message
 from fulgurite.method import config as c
 from fulgurite.method.modules import linear_layers
@@ -34,7 +35,7 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 "method={method} does not fit this model: {error}",
-                method=adapter.peft_type.value.lower(), error=excerpt(error),
+                method=adapter.peft_type.value.lower(), error=quote_foreign(excerpt(error), 600),
             ) from error
     set_input_cast(wrapped, dtypes.frozen == dtypes.trained)
     for parameter in wrapped.parameters():

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, ModelError, suggest_similar
+from fulgurite.language.library_errors import translate_error
 from fulgurite.method import config as c
 from fulgurite.method.adapters import EVERY, attach, freeze_base, linear_targets, load_adapter, task
 from fulgurite.method.modules import linear_layers
@@ -167,7 +168,7 @@ def _go_on(config: c.Lora, wrapped: Any) -> None:
     except SafetensorError as error:
         raise ModelError(
             "{folder}/adapter_model.safetensors cannot be read: {error}; export the adapter again.",
-            folder=folder, error=error,
+            folder=folder, error=translate_error(error),
         ) from error
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import GenerationConfig
 
 from fulgurite.errors import ModelError
+from fulgurite.language.library_errors import translate_error
 
 FILE = "generation_config.json"
 FIRST = ("do_sample", "num_beams", "return_dict_in_generate")
@@ -63,10 +64,9 @@ def refuse_unreadable(folder: Path) -> None:
         try:
             GenerationConfig.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # of every type, whatever a field holds
-            reason = " ".join(str(error).split())[:300]
             raise ModelError(
                 "transformers refuses {file} ({reason}); correct or remove that file.",
-                file=folder / FILE, reason=reason,
+                file=folder / FILE, reason=translate_error(error, 300),
             ) from error
 
 

@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ModelError, excerpt, is_shortage
+from fulgurite.language.library_errors import quote_foreign
 from fulgurite.model.generate import keep_state
 from fulgurite.model.quiet import silence
 from fulgurite.model.unwrap import unwrap_model
@@ -78,7 +79,7 @@ def measure(model: Any) -> Behaviour:
             raise
         raise ModelError(
             "{name} cannot compute the logits of {tokens} tokens: {excerpt}",
-            name=type(whole).__name__, tokens=2 * DOCUMENT, excerpt=excerpt(error),
+            name=type(whole).__name__, tokens=2 * DOCUMENT, excerpt=quote_foreign(excerpt(error), 600),
         ) from error
 
 

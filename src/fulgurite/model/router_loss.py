@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fulgurite.errors import ConfigError, excerpt, is_shortage
+from fulgurite.language.library_errors import quote_foreign
 from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, ordinary_tokens, probe_context
 from fulgurite.model.transformers_internals import balance_loss_function
 from fulgurite.model.unwrap import unwrap_model
@@ -69,7 +70,7 @@ def build_router(model: Any, asked: float | None) -> Router | None:
         raise ConfigError(
             "router_aux_loss_coef={coefficient:g}: the balance loss of {name} cannot be computed apart from its own "
             "forward ({reason}); set stage.router_aux_loss_coef=0.",
-            coefficient=coefficient, name=type(whole).__name__, reason=excerpt(error),
+            coefficient=coefficient, name=type(whole).__name__, reason=quote_foreign(excerpt(error), 600),
         ) from error
     if not abs(theirs - ours) <= (NEAR_ROUNDED if is_rounded(whole) else NEAR) * max(abs(theirs), 1e-6):
         raise ConfigError(

@@ -17,6 +17,7 @@ from typing import Any
 
 from fulgurite.errors import ModelError, is_shortage
 from fulgurite.files.json import read_json
+from fulgurite.language.library_errors import translate_error, translate_system_error
 from fulgurite.language.message import UserMessage, message
 from fulgurite.model.validate import check_folder, read_checked
 
@@ -304,7 +305,7 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(entry for entry in folder.iterdir() if not entry.is_dir())
     except OSError as error:
         raise ModelError(
-            "The model folder {folder} cannot be read: {reason}.", folder=folder, reason=error.strerror,
+            "The model folder {folder} cannot be read: {reason}.", folder=folder, reason=translate_system_error(error),
         ) from error
 
 
@@ -328,7 +329,7 @@ def _read(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ModelError(
             "{path} cannot be read: {reason}; save the model again.",
-            path=path, reason=" ".join(str(error).split())[:200],
+            path=path, reason=translate_error(error),
         ) from error
 
 

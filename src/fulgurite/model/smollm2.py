@@ -16,6 +16,7 @@ from fulgurite.errors import ModelError
 from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.lock import hold_lock
 from fulgurite.files.manifest import find_damage, write_manifest
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import message
 from fulgurite.model import config as c
 
@@ -143,7 +144,7 @@ def convert(gguf: Path, folder: Path) -> None:
     except OSError as error:
         raise ModelError(
             "The bundled model cannot be written to {folder}: {reason}; set FULGURITE_CACHE to a folder with 600 MB.",
-            folder=folder, reason=error,
+            folder=folder, reason=translate_error(error),
         ) from error
     finally:
         transformers_logging.set_verbosity(level)

@@ -14,6 +14,7 @@ from typing import Any
 
 from fulgurite.errors import ModelError
 from fulgurite.files.json import name_type, read_object
+from fulgurite.language.library_errors import translate_error, translate_system_error
 from fulgurite.language.message import UserMessage, message
 
 MOST_TEMPLATE = 4 << 20
@@ -229,10 +230,12 @@ def read_checked(path: Path) -> dict[str, Any]:
         config = read_object(path)
     except OSError as error:
         raise ModelError(
-            "The model file {path} cannot be read: {reason}.", path=path, reason=error.strerror or error,
+            "The model file {path} cannot be read: {reason}.", path=path, reason=translate_system_error(error),
         ) from error
     except ValueError as error:
-        raise ModelError("{path}: {reason}; {remedy}.", path=path, reason=error, remedy=REMEDY) from error
+        raise ModelError(
+            "{path}: {reason}; {remedy}.", path=path, reason=translate_error(error), remedy=REMEDY,
+        ) from error
     for field, (holds, expected) in FIELDS[path.name].items():
         value = config.get(field)
         if value is not None and not holds(value):

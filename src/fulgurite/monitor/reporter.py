@@ -9,6 +9,7 @@ from typing import Any
 
 from fulgurite.errors import TrainingFailed
 from fulgurite.files.atomic import write_file
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import as_message, get_english, message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.monitor.rules import RULES
@@ -75,7 +76,8 @@ class Reporter:
             write_file(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
         except OSError as error:
             log.warning(message(
-                "{path} cannot be written ({reason}); the run goes on.", path=self.path, reason=error.strerror
+                "{path} cannot be written ({reason}); the run goes on.",
+                path=self.path, reason=translate_system_error(error),
             ))
 
 
@@ -84,6 +86,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         return [row for row in read_rows(path)[0] if row.get("rule") in RULES.rules and set(COLUMNS) <= set(row)]
     except OSError as error:
         log.warning(message(
-            "{path} cannot be read ({reason}); findings in it may be repeated.", path=path, reason=error.strerror
+            "{path} cannot be read ({reason}); findings in it may be repeated.",
+            path=path, reason=translate_system_error(error),
         ))
         return []

@@ -20,6 +20,7 @@ from fulgurite.config.guard import Allowed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.stored import rebuild_run
 from fulgurite.errors import ModelError, excerpt
+from fulgurite.language.library_errors import quote_foreign
 from fulgurite.method.config import Method
 from fulgurite.method.four_bits import four_bit_bytes
 from fulgurite.method.modules import linear_layers
@@ -148,7 +149,7 @@ def _make_model(shape: Any, dtype: torch.dtype, code: bool, attention: str) -> P
             raise
         raise ModelError(
             "{name} is not a causal language model that transformers builds ({kind}: {reason}); correct it.",
-            name=shape.model_type, kind=type(error).__name__, reason=excerpt(error),
+            name=shape.model_type, kind=type(error).__name__, reason=quote_foreign(excerpt(error), 600),
         ) from error
     return made
 

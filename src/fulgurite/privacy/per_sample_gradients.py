@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fulgurite.errors import ConfigError, TrainingFailed, is_shortage
+from fulgurite.language.library_errors import quote_foreign, translate_error
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 """Largest difference, relative to its norm, between a row's gradient from the hooks and from a separate backward
@@ -53,7 +54,7 @@ class RowGradients:
             self.hooks = GradSampleHooks(model, batch_first=True, loss_reduction="sum", strict=True)
         except NotImplementedError as error:
             raise ConfigError(
-                "privacy=dp_sgd does not support this model: {reason}; use method=lora.", reason=str(error)[:200]
+                "privacy=dp_sgd does not support this model: {reason}; use method=lora.", reason=translate_error(error)
             ) from error
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
@@ -103,7 +104,7 @@ class RowGradients:
             reason = str(error).removeprefix("privacy=dp_sgd: ").partition(";")[0][:160]
             raise ConfigError(
                 "privacy=dp_sgd does not support this model: {reason}; use method=lora without variants.",
-                reason=reason,
+                reason=quote_foreign(reason),
             ) from error
         for name, *gradients in zip(self.weights, *alone, together, strict=True):
             for row, single in enumerate(gradients[:2]):

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from fulgurite.errors import CheckpointError, RequestError
+from fulgurite.language.library_errors import translate_error
 from fulgurite.privacy.config import DpSgd
 
 FILE = "noise_seed"
@@ -38,5 +39,5 @@ def secret_of(config: DpSgd, folder: Path, resumed: bool) -> int:
     except (OSError, ValueError) as error:
         raise RequestError(
             "{path} cannot be used as the secret seed of the noise ({error}); start a new run with another run_dir.",
-            path=path, error=error,
+            path=path, error=translate_error(error),
         ) from error

@@ -15,6 +15,7 @@ from fulgurite.config.run import EARLIER, load_options
 from fulgurite.config.stored import add_defaults, add_strategy, make_paths_absolute
 from fulgurite.errors import RequestError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_output
+from fulgurite.language.library_errors import translate_system_error
 
 
 def choose_run_folder(name: str | None, run_dir: str | None, resumed: str | None) -> Path:
@@ -56,7 +57,7 @@ def make_folder(folder: Path) -> None:
 def _build_folder_error(folder: Path, error: OSError) -> RequestError:
     return RequestError(
         "{path} cannot be created: {reason}; give run_dir=<a folder that can be written>.",
-        path=folder, reason=error.strerror,
+        path=folder, reason=translate_system_error(error),
     )
 
 

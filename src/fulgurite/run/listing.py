@@ -16,6 +16,7 @@ from typing import Any
 from fulgurite.config.renamed import rename_keys
 from fulgurite.errors import ConfigError
 from fulgurite.files.json import read_json
+from fulgurite.language.library_errors import translate_error, translate_system_error
 from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
 from fulgurite.run.status import is_running
@@ -187,7 +188,7 @@ def _read_json(run: RunSummary, path: Path) -> dict[str, Any]:
         run.troubles.append(message("{file} is missing", file=path.name))
         return {}
     except (OSError, ValueError) as error:
-        reason = error if isinstance(error, ValueError) else error.strerror or type(error).__name__
+        reason = translate_error(error) if isinstance(error, ValueError) else translate_system_error(error)
         run.troubles.append(message("{file} cannot be read ({reason})", file=path.name, reason=reason))
         return {}
     if not isinstance(found, dict):

@@ -21,6 +21,7 @@ from fulgurite.config.schema import build
 from fulgurite.config.stored import rebuild_run
 from fulgurite.data.template import Template, load_template
 from fulgurite.errors import CheckpointError, ModelError, is_shortage
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import message
 from fulgurite.method.adapters import load_adapter
 from fulgurite.method.config import Method
@@ -192,7 +193,7 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
         raise CheckpointError(
             "{place} does not match {folder}/config.yaml: {error}. One of them or the model's folder was changed; "
             "restore it.",
-            place=place, folder=folder, error=" ".join(str(error).split())[:200],
+            place=place, folder=folder, error=translate_error(error),
         ) from error
     if differ:
         raise CheckpointError(

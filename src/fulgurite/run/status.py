@@ -19,6 +19,7 @@ from typing import Any
 from fulgurite.errors import CheckpointError, Interrupted, Pruned, RequestError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_file
 from fulgurite.files.lock import FOR_READERS, hold_lock, is_locked
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import UserMessage, get_english, message
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,8 @@ def write_status(run_dir: Path, content: dict[str, Any]) -> None:
         write_file(run_dir / "status.json", json.dumps(content, indent=1) + "\n")
     except OSError as error:
         log.warning(message(
-            "{path}/status.json cannot be written ({reason}); the run goes on.", path=run_dir, reason=error.strerror
+            "{path}/status.json cannot be written ({reason}); the run goes on.",
+            path=run_dir, reason=translate_system_error(error),
         ))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from fulgurite.config.described import DescribedEnum
 from fulgurite.config.losses import Loss, list_loss_meanings, list_losses, register_loss
 from fulgurite.config.schema import Range
+from fulgurite.language.message import UserMessage, message
 
 
 class ReferenceMode(DescribedEnum):
@@ -119,7 +120,7 @@ def list_reading(parameter: str) -> list[str]:
     return [name for name in list_names() if getattr(get_row(name), parameter) is not None]
 
 
-def _register(name: str, beta: float, usual: Range, source: str, **declared: Any) -> None:
+def _register(name: str, beta: float, usual: Range, source: UserMessage, **declared: Any) -> None:
     formula = f"fulgurite.loss.preference:{name}"
     register_loss(
         FAMILY, name, PreferenceLoss(formula, source, MEANINGS[name], beta=beta, usual=usual, **declared)
@@ -127,43 +128,46 @@ def _register(name: str, beta: float, usual: Range, source: str, **declared: Any
 
 
 NORMALIZED = PreferenceLoss(
-    "fulgurite.loss.preference:sigmoid", "Tülu 3: 5 with log-probabilities per token (verified)",
+    "fulgurite.loss.preference:sigmoid", message("Tülu 3: 5 with log-probabilities per token (verified)"),
     beta=5.0, usual=Range(2, 10), smoothing=0.0, averaged=True, normalizes=True,
 )
 """The sigmoid loss with `stage.length_normalize`."""
 
 _register(
-    "sigmoid", 0.1, Range(0.01, 0.5), "DPO 0.1, Zephyr 0.01, SmolLM2 0.5 (verified)",
+    "sigmoid", 0.1, Range(0.01, 0.5), message("DPO 0.1, Zephyr 0.01, SmolLM2 0.5 (verified)"),
     smoothing=0.0, normalizes=True, normalized=NORMALIZED,
 )
 _register(
-    "hinge", 0.05, Range(0.05, 1), "RSO 0.05, of which 1/beta is the margin (TRL's index of papers)",
+    "hinge", 0.05, Range(0.05, 1), message("RSO 0.05, of which 1/beta is the margin (TRL's index of papers)"),
     reaches_zero=True, span=2.0,
 )
 _register(
-    "ipo", 0.1, Range(0.01, 1), "IPO 0.1, the paper's τ (TRL's index of papers)",
+    "ipo", 0.1, Range(0.01, 1), message("IPO 0.1, the paper's τ (TRL's index of papers)"),
     averaged=True, normalizes=True, squared=True, span=1.0,
 )
-_register("robust", 0.1, Range(0.01, 0.5), "rDPO 0.1 (TRL's index of papers)", smoothing=0.1)
-_register("exo_pair", 0.1, Range(0.01, 0.5), "EXO 0.1 (TRL's index of papers)", smoothing=0.001, log_smoothing=True)
-_register("nca_pair", 0.01, Range(0.001, 0.1), "NCA 0.01 (TRL's index of papers)", span=6.0, two_sided=True)
+_register("robust", 0.1, Range(0.01, 0.5), message("rDPO 0.1 (TRL's index of papers)"), smoothing=0.1)
 _register(
-    "bco_pair", 0.01, Range(0.001, 0.1), "BCO 0.01 (TRL's index of papers)", shifted=True, span=6.0, two_sided=True
+    "exo_pair", 0.1, Range(0.01, 0.5), message("EXO 0.1 (TRL's index of papers)"), smoothing=0.001, log_smoothing=True,
+)
+_register("nca_pair", 0.01, Range(0.001, 0.1), message("NCA 0.01 (TRL's index of papers)"), span=6.0, two_sided=True)
+_register(
+    "bco_pair", 0.01, Range(0.001, 0.1), message("BCO 0.01 (TRL's index of papers)"), shifted=True, span=6.0,
+    two_sided=True,
 )
 _register(
-    "sppo_hard", 0.001, Range(0.0001, 0.01), "SPPO 0.001, which is 1/η (TRL's index of papers)",
+    "sppo_hard", 0.001, Range(0.0001, 0.01), message("SPPO 0.001, which is 1/η (TRL's index of papers)"),
     squared=True, span=2.0, two_sided=True,
 )
-_register("aot", 0.01, Range(0.001, 0.1), "AOT 0.01 (TRL's index of papers)", smoothing=0.0, ranked=True)
-_register("discopop", 0.05, Range(0.01, 0.5), "DiscoPOP 0.05 (TRL's index of papers)", tau=0.05, span=2.0)
-_register("apo_zero", 0.1, Range(0.01, 0.5), "APO 0.1, SmolLM3 0.05 (verified)", two_sided=True)
-_register("apo_down", 0.1, Range(0.01, 0.5), "APO 0.1 (verified)", lowers_chosen=True, two_sided=True)
+_register("aot", 0.01, Range(0.001, 0.1), message("AOT 0.01 (TRL's index of papers)"), smoothing=0.0, ranked=True)
+_register("discopop", 0.05, Range(0.01, 0.5), message("DiscoPOP 0.05 (TRL's index of papers)"), tau=0.05, span=2.0)
+_register("apo_zero", 0.1, Range(0.01, 0.5), message("APO 0.1, SmolLM3 0.05 (verified)"), two_sided=True)
+_register("apo_down", 0.1, Range(0.01, 0.5), message("APO 0.1 (verified)"), lowers_chosen=True, two_sided=True)
 _register(
-    "orpo", 0.1, Range(0.05, 0.2), "ORPO's λ 0.1 (verified)",
+    "orpo", 0.1, Range(0.05, 0.2), message("ORPO's λ 0.1 (verified)"),
     weight="orpo_weight", sft_weight=1.0, reference=False, averaged=True, two_sided=True,
 )
 _register(
-    "simpo", 2.0, Range(2, 10), "SimPO 2 to 10 (verified)",
+    "simpo", 2.0, Range(2, 10), message("SimPO 2 to 10 (verified)"),
     smoothing=0.0, gamma_share=0.5, reference=False, averaged=True,
 )
-_register("cpo", 0.1, Range(0.05, 0.5), "CPO 0.1 (verified)", smoothing=0.0, sft_weight=1.0, reference=False)
+_register("cpo", 0.1, Range(0.05, 0.5), message("CPO 0.1 (verified)"), smoothing=0.0, sft_weight=1.0, reference=False)

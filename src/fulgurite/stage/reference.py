@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fulgurite.data.preference_dataset import PreferenceDataset, collate_preferences
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.files.atomic import replace_file
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import UserMessage, message
 from fulgurite.method.modules import get_decoder_layers
 from fulgurite.model.peft_internals import PARAMETER
@@ -162,7 +163,7 @@ def precompute(
         with replace_file(path) as draft:
             save_file({"values": values}, draft)
     except OSError as error:
-        reason = error.strerror or error
+        reason = translate_system_error(error)
         raise RequestError(
             "The reference cache {path} cannot be written ({reason}); set FULGURITE_CACHE to a folder with free space.",
             path=path, reason=reason,

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from fulgurite.errors import ConfigError, RequestError, suggest_similar
 from fulgurite.foreign_code import allow_interrupt, run_foreign
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import UserMessage, message
 
 GROUP = "fulgurite.rewards"
@@ -181,7 +182,7 @@ def _build_rule(word: str, head: str, argument: str) -> Reward:
             re.compile(argument)
         except re.error as error:
             raise ConfigError(
-                "stage.reward={word} is not a regular expression: {reason}.", word=word, reason=error,
+                "stage.reward={word} is not a regular expression: {reason}.", word=word, reason=translate_error(error),
             ) from error
     return RuleReward(word, RULES[head], argument)
 
@@ -273,7 +274,7 @@ def compute_rewards(
 def _read_numbers(reward: Reward, answered: Answered) -> list[float]:
     name, due = reward.name, len(answered.answers)
 
-    def refuse(why: str) -> RequestError:
+    def refuse(why: UserMessage) -> RequestError:
         if not answered.places:
             return RequestError(
                 "stage.reward={name} failed on {due} answers: {reason}; the last checkpoint is complete.",

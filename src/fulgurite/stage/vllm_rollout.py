@@ -19,6 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import message
 from fulgurite.method.merge import merge_weights
 from fulgurite.model.unwrap import unwrap_model
@@ -121,7 +122,7 @@ class VllmRollouts:
         except Exception as error:  # of vLLM, of its config, of its kernels: each has its own
             if engine is not None:
                 engine.llm_engine.engine_core.shutdown()
-            why = " ".join(str(error).split())[:300]
+            why = translate_error(error, 300)
             raise ConfigError(
                 "vLLM cannot run this {name}: {reason}. Use stage.engine=transformers.",
                 name=type(causal).__name__, reason=why,

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fulgurite.errors import ConfigError
+from fulgurite.language.library_errors import translate_error
 
 
 def silence_optuna() -> None:
@@ -52,7 +53,7 @@ def open_storage(url: str) -> Any:
         with hold_alone(url):
             return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=patient))
     except Exception as error:  # SQLAlchemy's own, the driver's, ImportError: each library has its tree
-        reason = " ".join(str(error).split())[:160]
+        reason = translate_error(error, 160)
         raise ConfigError(
             "sweep.storage={url} cannot be opened: {reason}; give a URL that Optuna takes, or leave it empty.",
             url=url, reason=reason,

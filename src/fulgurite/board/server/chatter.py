@@ -14,6 +14,7 @@ from typing import Any
 
 from fulgurite.errors import ConfigError, RequestError
 from fulgurite.language.current import VARIABLE, get_language
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
 
 WORKER = (sys.executable, "-m", "fulgurite.board.worker.chat")
@@ -69,7 +70,7 @@ class Chatter:
                 start_new_session=True,
             )
         except OSError as error:
-            raise RequestError("The chat cannot be started: {reason}.", reason=error.strerror) from error
+            raise RequestError("The chat cannot be started: {reason}.", reason=translate_system_error(error)) from error
         self._run = run
         return self._process
 

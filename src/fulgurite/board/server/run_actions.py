@@ -15,7 +15,8 @@ from fulgurite.board.runs import KnownRun
 from fulgurite.board.server.run_services import RunServices
 from fulgurite.checkpoint.folder import list_steps
 from fulgurite.config.overrides import quote_verbatim
-from fulgurite.errors import ConfigError, RequestError
+from fulgurite.errors import ConfigError, RequestError, join_or
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
 
 FORMATS = {"merged": "true", "adapter": "false"}
@@ -67,7 +68,7 @@ def export_run(services: RunServices, run_id: str, body: dict[str, Any]) -> dict
     run = services.catalogue.find_run(run_id)
     kind = body.get("format", "merged")
     if kind not in FORMATS:
-        raise ConfigError("format must be {formats}.", formats=" or ".join(FORMATS))
+        raise ConfigError("format must be {formats}.", formats=join_or(FORMATS))
     if not list_steps(run.folder / "checkpoints"):
         raise RequestError("This run has no checkpoint yet.")
     out = choose_export(run.folder, str(kind))
@@ -85,7 +86,9 @@ def choose_export(folder: Path, kind: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise RequestError("{path} cannot be written: {reason}.", path=out, reason=error.strerror) from error
+            raise RequestError(
+                "{path} cannot be written: {reason}.", path=out, reason=translate_system_error(error),
+            ) from error
         return out
     raise RequestError("There are too many exports in {path}; remove some.", path=folder)
 

@@ -26,6 +26,7 @@ from fulgurite.board.server.state import LOOPBACK_NAMES, Board, list_hosts
 from fulgurite.data.cache import find_cache_root
 from fulgurite.errors import ConfigError
 from fulgurite.language.current import get_language, use_language
+from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
 
 FIRST_PORT, MOST_PORTS = 7878, 50
@@ -136,7 +137,7 @@ def check_certificate(options: ServeOptions) -> None:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             "The TLS files {cert} and {key} cannot be used ({reason}).",
-            cert=options.tls_cert, key=options.tls_key, reason=str(error.strerror or error.args[-1]),
+            cert=options.tls_cert, key=options.tls_key, reason=translate_system_error(error),
         ) from error
 
 
@@ -153,7 +154,7 @@ def open_socket(host: str, port: int | None) -> socket.socket:
             family, _, _, _, address = socket.getaddrinfo(bare, number, type=socket.SOCK_STREAM)[0]
             return socket.create_server(address[:2], family=family, backlog=256)
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = translate_system_error(error)
     if port is not None:
         raise ConfigError(
             "Port {port} of {host} cannot be used ({reason}); leave out --port for the next free one.",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fulgurite.errors import ConfigError
 from fulgurite.files.atomic import PRIVATE_FOLDER, write_file
+from fulgurite.language.library_errors import translate_system_error
 
 LIFE = 30 * 24 * 3600
 """Seconds that a cookie is valid."""
@@ -134,7 +135,7 @@ def load_key(cache: Path) -> bytes:
     except OSError as error:
         raise ConfigError(
             "The key of the board cannot be kept in {folder} ({reason}); set FULGURITE_CACHE to a folder of your own.",
-            folder=cache, reason=error.strerror,
+            folder=cache, reason=translate_system_error(error),
         ) from error
 
 
