@@ -12,6 +12,7 @@ from typing import Any
 
 from fulgurite.files import atomic
 from fulgurite.files.json import read_json
+from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import UserMessage, message
 
 MANIFEST = "manifest.json"
@@ -64,7 +65,7 @@ def find_damage(
             strange = sorted(present - {*files, MANIFEST})
             faults += [message("{file} is not in {manifest}", file=name, manifest=MANIFEST) for name in strange]
     except (OSError, ValueError) as error:
-        return [message("{error}", error=error)]
+        return [translate_error(error)]
     return faults
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from fulgurite.language.library_errors import quote_foreign
 from fulgurite.language.message import UserMessage, message
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class GuardedLogger(Logger):  # type: ignore[misc]
         except BaseException as error:
             self._switch_off(message(
                 "logger={name} failed ({error}) and is switched off; the run goes on",
-                name=self._label, error=_describe(error),
+                name=self._label, error=quote_foreign(_describe(error), 300),
             ))
         # A tracker that failed is closed as well: an open one disturbs the next run of this process.
         try:
@@ -155,7 +156,7 @@ class GuardedLogger(Logger):  # type: ignore[misc]
         except BaseException as error:
             self._switch_off(message(
                 "logger={name} could not be closed ({error}); the run goes on",
-                name=self._label, error=_describe(error),
+                name=self._label, error=quote_foreign(_describe(error), 300),
             ))
 
     def _switch_off(self, what: UserMessage) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,7 +124,9 @@ def run_test(pieces: Pieces) -> Curve | Shortage:
     except TrainingFailed as error:
         if len(curve.rates) < 10:
             raise
-        say(message("The test ends: {reason}", reason=str(error).partition(".")[0]))
+        # the first sentence of ours: what follows is the advice for a training
+        first = re.split(r"\.\s|。", str(error))[0]
+        say(message("The test ends: {reason}", reason=first))
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise

@@ -68,7 +68,7 @@ def export_run(services: RunServices, run_id: str, body: dict[str, Any]) -> dict
     run = services.catalogue.find_run(run_id)
     kind = body.get("format", "merged")
     if kind not in FORMATS:
-        raise ConfigError("format must be {formats}.", formats=join_or(FORMATS))
+        raise ConfigError("format must be {formats}.", formats=join_or([*FORMATS]))
     if not list_steps(run.folder / "checkpoints"):
         raise RequestError("This run has no checkpoint yet.")
     out = choose_export(run.folder, str(kind))

@@ -30,6 +30,7 @@ from fulgurite.data.guide.questions import (
     WRITTEN,
 )
 from fulgurite.errors import DataError
+from fulgurite.language.library_errors import translate_error
 
 UNTAUGHT = (
     "launcher.",
@@ -74,7 +75,8 @@ def read_written(path: Path = WRITTEN) -> list[Talk]:
             talk = Talk(row["subject"], tuple(row["turns"]), row.get("held_out", False))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                "{file}:{line} needs a subject and turns ({reason}).", file=path.name, line=number, reason=error
+                "{file}:{line} needs a subject and turns ({reason}).", file=path.name, line=number,
+                reason=translate_error(error),
             ) from error
         if not talk.turns or len(talk.turns) % 2 or not all(isinstance(t, str) and t.strip() for t in talk.turns):
             raise DataError(
