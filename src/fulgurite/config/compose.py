@@ -102,7 +102,8 @@ def _refuse_strangers(config: DictConfig) -> None:
             name = f"{path}.{key}" if path else key
             if declared is not None and key not in declared:
                 if find_owners(name):
-                    raise refuse_foreign(name)
+                    given = node._get_node(key)
+                    raise refuse_foreign(name, str(given._value()) if isinstance(given, ValueNode) else "...")
                 raise ConfigError(
                     "There is no parameter {name}.{hint} Remove it, or correct its name.",
                     name=name, hint=suggest_similar(key, declared),

@@ -58,7 +58,7 @@ def _explain_parameter(name: str, value: str, text: str) -> ConfigError | None:
     if not same:
         return None
     if f"'{name}'" in text and "Could not override" in text:
-        return refuse_foreign(name)
+        return refuse_foreign(name, value)
     if (name in text or name.rpartition(".")[2] in text) and any(word in text for word in WRONG_TYPE):
         # several options can have a parameter of this path, of different types: the error names the class
         classes = [list_options(knob.group).get(knob.option) for knob in same]
@@ -70,8 +70,8 @@ def _explain_parameter(name: str, value: str, text: str) -> ConfigError | None:
     return None
 
 
-def refuse_foreign(name: str) -> ConfigError:
-    """Returns the error about a parameter that belongs to other options than the chosen one."""
+def refuse_foreign(name: str, value: str = "...") -> ConfigError:
+    """Returns the error about a parameter that belongs to other options than the chosen one, with the words to type."""
     group, owners = name.partition(".")[0], ", ".join(find_owners(name))
     for under, names in RENAMED_UNDER.items():
         if name in names:
@@ -80,8 +80,8 @@ def refuse_foreign(name: str) -> ConfigError:
                 name=name, group=group, owners=owners, option="=".join(under), other=names[name],
             )
     return ConfigError(
-        "{name} is not a parameter of the chosen {group}; it belongs to {owners}.",
-        name=name, group=group, owners=owners,
+        "{name} is not a parameter of the chosen {group}; it belongs to {owners}. To use it, write {option} {word}.",
+        name=name, group=group, owners=owners, option=find_owners(name)[0], word=f"{name}={value}",
     )
 
 
