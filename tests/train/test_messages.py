@@ -9,7 +9,9 @@ import pytest
 from tests.end_to_end.runs import tiny
 
 from fulgurite.config.compose import compose
-from fulgurite.train.messages import format_derived
+from fulgurite.language.current import use_language
+from fulgurite.text.layout import count_cells
+from fulgurite.train.messages import describe_precision, format_decisive, format_derived, shorten_reason
 
 
 def test_a_run_prints_each_derived_value_once_with_its_reason(
@@ -60,3 +62,22 @@ def test_devices_are_printed_only_for_several_processes() -> None:
     composed = compose(["strategy=ddp", "trainer.accelerator=cpu", "logger=none"])
     lines = format_derived(composed.provenance, composed.run.world_size)
     assert [line for line in lines if line.startswith("  trainer.devices = 2: two processes")] != []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("words", [[], ["stage=dpo"], ["method=full"], ["precision=fp32"]])
+def test_reasons_of_the_opening_fit_on_one_line_of_80_columns(language: str, words: list[str]) -> None:
+    composed = compose([*words, "logger=none"])
+    with use_language(language):
+        lines = format_decisive(composed.provenance)
+        reason = "a reason of the compute type that goes on and on. " * 3 + "它可以是中文的理由，" * 8
+        option = composed.run.precision.name
+        lines += [str(describe_precision(reason, option, "2 × cuda", peak)) for peak in (None, 7e9)]
+        assert len(lines) > 2
+        assert max(map(count_cells, lines)) <= 80
+
+
+def test_a_reason_is_cut_between_words() -> None:
+    assert shorten_reason("1024 tokens, at most", 20) == "1024 tokens, at most"
+    assert shorten_reason("1024 tokens, at most", 17) == "1024 tokens …"
+    assert shorten_reason("每条 1024 个 token，适合这台机器", 20) == "每条 1024 个 …"

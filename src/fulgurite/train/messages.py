@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 
 from fulgurite.config.decision import Decision
@@ -11,13 +10,13 @@ from fulgurite.method.modules import count_parameters
 from fulgurite.method.summary import table
 from fulgurite.monitor.outcome import RunEnding
 from fulgurite.text.console import is_verbose
-from fulgurite.text.layout import count_cells
+from fulgurite.text.layout import count_cells, wrap
 from fulgurite.train.pieces import Pieces
 
 DECISIVE = ("optim.lr", "trainer.global_batch_size", "method.rank", "trainer.epochs")
 """The parameters whose values and reasons a run prints: the first three that it has."""
-REASON = 100
-"""Columns of a reason in the opening; the whole of it is in provenance.json."""
+COLUMNS = 80
+"""Columns of a line with a reason in the opening: one line of a usual terminal. provenance.json has whole reasons."""
 
 
 def format_opening(pieces: Pieces) -> str:
@@ -28,9 +27,9 @@ def format_opening(pieces: Pieces) -> str:
     some, whole = count_parameters(pieces.module)
     lines = [
         message(
-            "{stage} with {method} on {model}: {trained:,} of {parameters:,} parameters train ({share:.1%})",
-            stage=run.stage.name, method=run.method.name, model=composed.choices["model"], trained=some,
-            parameters=whole, share=some / whole,
+            "{stage} with {method} on {model}: {trained} of {parameters} parameters train ({share:.1%})",
+            stage=run.stage.name, method=run.method.name, model=composed.choices["model"], trained=_format_count(some),
+            parameters=_format_count(whole), share=some / whole,
         ),
         message(
             "{examples:,} examples, {held_out:,} for validation; {steps:,} steps of {batch} examples",
@@ -38,42 +37,65 @@ def format_opening(pieces: Pieces) -> str:
             batch=run.trainer.global_batch_size,
         ),
         _describe_machine(pieces),
-        *(_format_details(pieces) if is_verbose() else _format_decisive(composed.provenance)),
+        *(_format_details(pieces) if is_verbose() else format_decisive(composed.provenance)),
     ]
     if checkpoint:
         lines.append(message("run folder {folder}, resumed from {checkpoint}", folder=pieces.folder,
                              checkpoint=checkpoint.name))
     else:
-        lines.append(message("run folder {folder} (all values and reasons: provenance.json, or train -v)",
-                             folder=pieces.folder))
+        lines.append(message("run folder {folder} (train -v prints every reason)", folder=pieces.folder))
     return "\n".join(map(str, lines))
 
 
 def _describe_machine(pieces: Pieces) -> UserMessage:
-    dtypes, facts, memory = pieces.module.dtypes, pieces.gathered.facts, pieces.gathered.seen.memory
+    facts, memory = pieces.gathered.facts, pieces.gathered.seen.memory
     size = pieces.composed.run.world_size
     device = f"{size} × {facts.device}" if size > 1 else facts.device
-    if memory is None:
+    dtypes = pieces.module.dtypes
+    return describe_precision(dtypes.reason, dtypes.option, device, None if memory is None else memory.peak)
+
+
+def describe_precision(why: object, option: str, device: str, peak: float | None) -> UserMessage:
+    """Returns compute type and device with the reason, and the peak of the memory if it is known, on one line."""
+
+    def fill(reason: str) -> UserMessage:
+        if peak is None:
+            return message("{precision} on {device} ({reason})", precision=option, device=device, reason=reason)
         return message(
-            "{precision} on {device} ({reason})", precision=dtypes.option, device=device, reason=dtypes.reason
+            "{precision} on {device} ({reason}); about {memory:.2g} GB of memory", precision=option,
+            device=device, reason=reason, memory=peak / 1e9,
         )
-    return message(
-        "{precision} on {device} ({reason}); about {memory:.2g} GB of memory", precision=dtypes.option,
-        device=device, reason=dtypes.reason, memory=memory.peak / 1e9,
-    )
+
+    return fill(shorten_reason(str(why), COLUMNS - count_cells(str(fill("")))))
 
 
-def _format_decisive(decisions: Mapping[str, Decision]) -> list[str]:
+def shorten_reason(reason: str, columns: int) -> str:
+    """Returns the beginning of a reason that fits into `columns`, in whole words: half a number would be another one.
+
+    It ends with an ellipsis if something was cut.
+    """
+    if count_cells(reason) <= columns:
+        return reason
+    first = wrap(reason, max(columns - 4, 1), "", "").partition("\n")[0]
+    # a closing mark of Chinese may hang over the end of a wrapped line
+    return f"{first.rstrip(' ;,:(；，：（、')} …"
+
+
+def _format_count(count: int) -> str:
+    """Formats a number of parameters as `19.5M` or `7.24B`; the plan has the exact one."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f}B"
+    return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count:,}"
+
+
+def format_decisive(decisions: Mapping[str, Decision]) -> list[str]:
     """Returns the three decisive values, each with the beginning of its reason."""
     known = [decisions[name] for name in DECISIVE if name in decisions and decisions[name].value is not None]
     lines = []
     for decision in known[:3]:
+        head = f"  {decision.parameter} = {_format_value(decision.value)}: "
         reason = decision.reason or str(message("given"))
-        if count_cells(reason) > REASON:
-            # whole words only: half a number would be another number
-            cut = textwrap.shorten(reason, REASON, placeholder="")
-            reason = f"{(cut or reason[:REASON]).rstrip(' ;,:(')} …"
-        lines.append(f"  {decision.parameter} = {_format_value(decision.value)}: {reason}")
+        lines.append(head + shorten_reason(reason, COLUMNS - count_cells(head)))
     return lines
 
 
