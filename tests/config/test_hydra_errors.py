@@ -14,8 +14,8 @@ CASES = {
     ),
     "a parameter of another option": (
         "Could not override 'scheduler.cycles'.", ["scheduler.cycles=3"],
-        "scheduler.cycles is not a parameter of the chosen scheduler; it belongs to scheduler=cosine_with_restarts. To use "
-        "it, write scheduler=cosine_with_restarts scheduler.cycles=3.",
+        "scheduler.cycles is not a parameter of the chosen scheduler; it belongs to scheduler=cosine_with_restarts. "
+        "To use it, write scheduler=cosine_with_restarts scheduler.cycles=3.",
     ),
     "a parameter with another name under another option": (
         "Could not override 'stage.beta'.", ["stage.beta=0.1"], " With stage=grpo it is stage.kl_coefficient.",

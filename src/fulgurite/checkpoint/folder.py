@@ -54,6 +54,7 @@ def write_checkpoint(final: Path, needed: int) -> Iterator[Path]:
     """
     try:
         final.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+        # Asked before writing; a quota or another writer is caught by OSError below.
         if needed + SLACK > shutil.disk_usage(final.parent).free:
             raise _refuse(final, message("not enough free disk space"), needed)
         with atomic.write_folder(final, durable=True, mode=PRIVATE_FOLDER) as draft:
@@ -85,6 +86,7 @@ def find_faults(path: Path) -> list[UserMessage]:
 def find_newest_whole(folder: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
     """Returns the whole checkpoint with the highest step, and those above it that were skipped, with the reason."""
     skipped: list[tuple[Path, str]] = []
+    # From the newest back: a damaged one, of a full disk or a killed process, is passed over.
     for step in reversed(list_steps(folder)):
         path = folder / name_step(step)
         faults = find_faults(path)

@@ -32,6 +32,7 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
     ) -> None:
         """Writes the folder at `path`. Raises CheckpointError (disk, type), TrainingFailed (a weight is not finite)."""
         place, rest = Path(path), dict(checkpoint)
+        # Everything is converted before the first byte is written: an error here leaves no draft.
         learned = {name: tree.make_dense(tensor, name) for name, tensor in rest.pop("state_dict").items()}
         weights.check_finite(learned, str(place))
         moments: dict[str, Tensor] = {}
@@ -39,11 +40,13 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
         others: dict[str, Tensor] = {}
         state = tree.encode(rest, "state", others)
         text = json.dumps({"format": FORMAT, "optimizer": optimizer, "state": state}, allow_nan=False).encode()
+        # The size is known exactly, so that a full disk is found before writing and not in the middle of it.
         needed = len(text) + sum(tensor.nbytes for group in (learned, moments, others) for tensor in group.values())
         with folder.write_checkpoint(place, needed) as draft:
             for name, group in zip(folder.PARTS, (learned, moments, others), strict=False):
                 _save(group, draft / name)
             (draft / "state.json").write_bytes(text)
+            # Before the rename: a checkpoint that cannot be read never gets its name.
             _read_back(draft / "weights.safetensors", learned)
 
     def load_checkpoint(
@@ -117,6 +120,7 @@ def _separate_storages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     apart = {}
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
+        # A view is smaller than its storage, or another tensor of the file begins at the same address.
         shared = storage.nbytes() != tensor.nbytes or storage.data_ptr() in seen
         seen.add(storage.data_ptr())
         apart[name] = tensor.clone() if shared else tensor

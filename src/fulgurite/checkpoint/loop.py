@@ -29,10 +29,13 @@ def build_fit_loop_state(position: Position, micro_batches: int) -> dict[str, An
     Between two epochs it is the beginning of the new one, so that no epoch ends twice. Only if the last step's
     evaluation is still due, it is the end of the old one, because evaluations belong to their step's epoch.
     """
+    # Complete epochs, and optimizer steps within the one that is under way.
     epochs, steps = divmod(position.step, position.per_epoch)
     owed = not position.evaluated
     if owed and steps == 0 and epochs > 0:
+        # The step ended its epoch and its evaluation is due: stay at the end of that epoch.
         epochs, steps = epochs - 1, position.per_epoch
+    # An epoch counts as begun only if a step of it was taken.
     inside = steps > 0
     batches, all_batches = steps * micro_batches, position.step * micro_batches
     return {
@@ -40,6 +43,7 @@ def build_fit_loop_state(position: Position, micro_batches: int) -> dict[str, An
         "epoch_progress": _build_progress(
             _count_four(epochs, begun=int(inside)), _count_four(epochs, begun=int(inside))
         ),
+        # Lightning's step number for loggers; it is increased after the evaluation, which is still due if `owed`.
         "epoch_loop.state_dict": {"_batches_that_stepped": position.step - int(owed)},
         "epoch_loop.batch_progress": {
             **_build_progress(_count_four(all_batches), _count_four(batches)),

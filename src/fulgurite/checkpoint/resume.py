@@ -101,6 +101,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """Returns the parameters that differ between two resolved configs and change results; another option of a group is
     one change."""
     before, after = dict(_flat(old)), dict(_flat(new))
+    # A key of one side only counts as a change: its value is ABSENT on the other.
     keys = sorted(before.keys() | after.keys())
     every = [Change(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
     found = [change for change in every if change.old != change.new and not _is_free(change.knob)]
@@ -125,6 +126,7 @@ def split_changes(
 ) -> tuple[list[Change], list[Change]]:
     """Returns the changes that `allow` names, and the others. Raises ConfigError if `allow` names no parameter."""
     known = {*BESIDE, *(key.removesuffix(OPTION) for config in (old, new) for key, _ in _flat(config))}
+    # Groups may be allowed as a whole: resume.allow=[optim].
     known |= {key.rpartition(".")[0] for key in known if "." in key}
     for name in allow:
         if name in RENAMED and name not in known:
@@ -138,6 +140,7 @@ def split_changes(
             )
     found = changes(old, new)
     if any(_covered(change.knob, allow) for change in found):
+        # Only together with a change that was allowed: a derived value that moved by itself is reported.
         allow = [*allow, *following]
     return [c for c in found if _covered(c.knob, allow)], [c for c in found if not _covered(c.knob, allow)]
 
@@ -198,6 +201,7 @@ def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str
     """Two identities without the inputs that only one of them has: older runs have none, and only the first process
     hashes files.
     """
+    # An input that one side did not hash is not different, only unknown; `check_inputs` reports it.
     lone = {name for name in INPUTS if (name in old) != (name in new)}
     return {k: v for k, v in old.items() if k not in lone}, {k: v for k, v in new.items() if k not in lone}
 
@@ -220,6 +224,7 @@ def _is_free(key: str) -> bool:
     if group != "callback":
         return _covered(key, FREE)
     option = list_options("callback").get(name.partition(".")[0])
+    # An unknown callback of a plug-in may change the training, so it counts.
     return not name or bool(getattr(option, "only_watches", False))
 
 

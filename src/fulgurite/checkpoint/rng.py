@@ -29,7 +29,9 @@ PROCESSES = {"trainer", "trainer.devices", "trainer.num_nodes", "strategy"}
 
 def capture(device: torch.device) -> dict[str, Tensor]:
     """Returns the states in this process, which computes on `device`. Their sizes are the same on every rank."""
+    # Version, 625 words of the Mersenne twister, and a cached normal number or None.
     _, words, gauss = random.getstate()
+    # numpy's global generator: collators and libraries of others may draw from it.
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state = {
         "python": torch.tensor(words, dtype=torch.int64),
@@ -65,12 +67,14 @@ def gather(state: dict[str, Tensor], strategy: Strategy) -> list[dict[str, Tenso
     """Returns every rank's state in the order of the ranks. Gathers bytes: `all_gather_object` would pickle."""
     if getattr(strategy, "world_size", 1) == 1:
         return [state]
+    # Equal sizes on every rank, so that one gather of bytes is enough.
     flat = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in state.values()])
     rows = strategy.all_gather(flat.to(strategy.root_device)).cpu()
     return [_unflatten(row, state) for row in rows]
 
 
 def _unflatten(row: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    # The bytes are cut by the sizes of this rank's own state, which the others' equal.
     parts = torch.split(row, [tensor.nbytes for tensor in like.values()])
     return {
         name: part.clone().view(tensor.dtype).reshape(tensor.shape)

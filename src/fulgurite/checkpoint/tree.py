@@ -41,6 +41,7 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     if value is None or kind in (bool, int, str):
         return value
     if kind is float:
+        # repr() of a float is read back to the same bits; JSON has no infinity and no NaN.
         return value if math.isfinite(value) else {TAG: "float", "value": repr(value)}
     if kind is list:
         return [encode(item, f"{place}[{i}]", tensors) for i, item in enumerate(value)]
@@ -52,6 +53,7 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     if kind in (Tensor, torch.nn.Parameter):
         return {TAG: "tensor", **_store(value, place, tensors)}
     if isinstance(value, np.ndarray | np.generic) and value.dtype.name in NUMBERS and value.dtype.isnative:
+        # A scalar of numpy is stored as an array of no dimensions, and taken out of it again.
         tag = "array" if isinstance(value, np.ndarray) else "scalar"
         return {TAG: tag, **_store(torch.from_numpy(np.array(value, order="C")), place, tensors)}
     detail = f" ({value.dtype})" if isinstance(value, np.ndarray | np.generic) else ""
@@ -64,6 +66,7 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
 
 def _encode_mapping(value: Mapping[Any, Any], place: str, tensors: dict[str, Tensor]) -> Any:
     ordered = type(value) is OrderedDict
+    # JSON turns number keys into text and has no order of its own: other dictionaries are lists of pairs.
     if not ordered and all(type(key) is str for key in value) and TAG not in value:
         return {key: encode(item, f"{place}.{key}", tensors) for key, item in value.items()}
     for key in value:
@@ -89,6 +92,7 @@ def make_dense(tensor: Tensor, place: str) -> Tensor:
 
 def _store(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
     name, number = place, 2
+    # Two places can have the same text, such as the keys 1 and "1" of one dictionary.
     while name in tensors:
         name, number = f"{place}#{number}", number + 1
     whole = make_dense(tensor, place)
@@ -96,6 +100,7 @@ def _store(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> dict[str, 
     if whole.dtype in STORED:
         tensors[name] = whole
         return {"name": name}
+    # A complex tensor as pairs of reals, which `_fetch` reads back as such.
     flat = (torch.view_as_real(whole) if whole.is_complex() else whole).reshape(-1)
     tensors[name] = flat.view(torch.uint8)
     return {"name": name, "dtype": str(whole.dtype).removeprefix("torch."), "shape": list(whole.shape)}
@@ -120,6 +125,7 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return dict(pairs) if kind == "dict" else OrderedDict(pairs)
     if kind in ("tensor", "array", "scalar"):
         tensor = _fetch(value, tensors)
+        # [()] makes a scalar of an array without dimensions.
         return tensor if kind == "tensor" else tensor.numpy() if kind == "array" else tensor.numpy()[()]
     raise CheckpointError(
         "The checkpoint contains a value of the unknown type {kind!r}; use the version of fulgurite that wrote it.",
@@ -140,6 +146,7 @@ def _fetch(value: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
         return tensor
     dtype = getattr(torch, value["dtype"])
     if dtype.is_complex:
+        # complex64 has a name in safetensors, so these two are left.
         real = torch.float64 if dtype == torch.complex128 else torch.float16
         return torch.view_as_complex(tensor.view(real).reshape(*value["shape"], 2))
     return tensor.view(dtype).reshape(value["shape"])

@@ -17,6 +17,7 @@ def list_trained_names(module: nn.Module) -> list[str]:
 
 def copy_buffers(module: nn.Module) -> dict[str, Tensor]:
     """Returns copies of the buffers that belong to a model's saved state. Most models have none."""
+    # Buffers with persistent=False, such as rotary tables, are computed again and not saved.
     saved = set(module.state_dict())
     return {name: buffer.detach().clone() for name, buffer in module.named_buffers() if name in saved}
 
@@ -24,6 +25,7 @@ def copy_buffers(module: nn.Module) -> dict[str, Tensor]:
 def select_weights(module: nn.Module, at_start: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the trained parameters, and the buffers that differ from `at_start`, without copying them."""
     parameters, now = dict(module.named_parameters()), dict(module.named_buffers())
+    # Compared by value: nothing marks a buffer as changed. Batch norms of a few architectures do change.
     changed = [name for name, before in at_start.items() if not torch.equal(now[name].cpu(), before.cpu())]
     return {name: parameters[name].detach() for name in list_trained_names(module)} | {
         name: now[name] for name in changed
@@ -32,6 +34,8 @@ def select_weights(module: nn.Module, at_start: Mapping[str, Tensor]) -> dict[st
 
 def check_names(module: nn.Module, loaded: Iterable[str], place: str) -> None:
     """Raises CheckpointError unless the loaded weights are those that this run trains (and perhaps buffers)."""
+    # Extra names are wrong unless they are buffers: a weight that is loaded and not trained would be overwritten
+    # silently.
     names, trained = set(loaded), set(list_trained_names(module))
     missing, strange = sorted(trained - names), sorted(names - trained - set(dict(module.named_buffers())))
     if missing:

@@ -85,6 +85,7 @@ class TokenDataset:
         self.encoded, self.pieces, self.is_starting, self.packed = encoded, pieces, starts, packed
         tokens = pieces[:, 2] - pieces[:, 1]
         labels = np.fromiter((encoded.labels(*map(int, p)) for p in pieces), dtype=np.int64, count=len(pieces))
+        # reduceat sums from each start to the next: the pieces of a row in one call.
         self.lengths: Ints = np.add.reduceat(tokens, starts[:-1])
         self.label_counts: Ints = np.add.reduceat(labels, starts[:-1])
         self.units = self.label_counts
@@ -140,8 +141,10 @@ def split_dataset(
     if config.max_samples is not None and len(pool) > config.max_samples:
         report.not_drawn += len(pool) - config.max_samples
         pool = np.sort(random.choice(pool, config.max_samples, replace=False))
+    # Files that are given for validation replace the drawn share.
     val = given if source.val else _draw_validation(pool, config.val_fraction, random)
     if report.pairs_split:
+        # KTO splits a pair into two examples of one prompt.
         val = _hold_out_both_answers(encoded, pool, val)
     if source.val and not len(val):
         raise DataError(
@@ -177,6 +180,7 @@ def _find_first_rows(encoded: TokenizedData, kept: Ints) -> Ints:
     rows."""
     if not encoded.splits:
         return kept
+    # unique() returns the first index of each record, and both are ascending.
     return kept[np.unique(encoded.records[kept], return_index=True)[1]]
 
 
@@ -289,6 +293,7 @@ def _refuse_long(encoded: TokenizedData, config: Data, max_length: int) -> None:
 
 def _draw_validation(pool: Ints, fraction: float, random: np.random.Generator) -> Ints:
     """Draws a seeded share for validation: at least 20 and at most 1000 examples, but never more than half."""
+    # Too few examples give a loss that is noise; more than 1000 only cost time.
     count = (
         min(max(round(fraction * len(pool)), LEAST_VALIDATION), MOST_VALIDATION, len(pool) // 2) if fraction > 0 else 0
     )
@@ -368,6 +373,7 @@ def _cut_pieces(numbers: Ints, lengths: Ints, most: int) -> Ints:
     cuts = [
         (number, begin, min(begin + most, length))
         for number, length in zip(numbers.tolist(), lengths.tolist(), strict=True)
+        # Steps of most - 1: the last token of a piece is a target there and the context of the next one.
         for begin in range(0, max(length - 1, 1), most - 1)
     ]
     return np.array(cuts, dtype=np.int64)

@@ -32,6 +32,7 @@ class Fingerprint:
         if isinstance(record, Example):
             self.longest = max(self.longest, len(find_longest_content(record)))
         for part in _list_parts(record):
+            # Lone surrogates represent bytes that are not UTF-8; a bad record with them is hashed as well.
             body = part.encode("utf-8", "surrogatepass")
             # The length before each part makes the hash unambiguous.
             self._hashes[file].update(len(body).to_bytes(8, "little"))

@@ -41,6 +41,7 @@ class Decoder:
         self._json = json.JSONDecoder(object_pairs_hook=self._made)
 
     def _made(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # The hook sees repeated keys, of which a plain dict would keep the last silently.
         made = dict(pairs)
         if len(made) != len(pairs):
             self.twin = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -69,6 +70,7 @@ class _Text:
     def more(self) -> bool:
         """Drops the consumed text and reads at least as much as is left; returns False at the end."""
         self.line_at(self.at)
+        # The line is counted first: the text that is dropped holds its line breaks.
         self.text, self.at, self._counted = self.text[self.at :], 0, 0
         # Reading twice as much each time keeps the time linear for a long record.
         piece = self.stream.read(max(CHUNK, len(self.text)))

@@ -43,6 +43,7 @@ def read_lines(stream: TextIO) -> Iterator[tuple[int, str | None]]:
     Raises Endless. Blank parts of the stream are counted by the chunk, which takes a tenth of the time.
     """
     number, blank, held, length = 1, 0, [""], 0
+    # By chunks and not by readline(), which would hold a line of any length.
     while chunk := stream.read(CHUNK):
         if not length and chunk.isspace():
             blank = add_blank(blank, len(chunk), number)
@@ -103,6 +104,7 @@ def _hold(held: list[str], length: int, part: str, number: int) -> int:
     if length > MOST_LINE:
         raise Endless(number, "a line {too_long}", too_long=describe_too_long())
     if length > MOST_RECORD:
+        # The text of an overlong line is not needed: only its length is still counted.
         held.clear()
     else:
         held.append(part)

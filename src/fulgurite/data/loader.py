@@ -71,6 +71,7 @@ def _leave_signals(worker: int) -> None:
     A terminal and a job scheduler signal the whole process group. A worker that exits at once would make the current
     step fail, which should be finished and saved. A second SIGTERM ends the worker.
     """
+    # The workers stop when the main process closes the loader.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
@@ -103,6 +104,7 @@ def build_val_loader(
 
 def collate_longest(rows: AnyRows, count: int, ahead: Ahead, seed: int) -> dict[str, Any]:
     """Makes the micro-batch of the `count` longest rows, as a step of its own: no training step is larger."""
+    # Sorted back into the order of the rows, as a sampler lists them.
     numbers = np.sort(np.argsort(rows.lengths, kind="stable")[-count:])
     listed = [int(n) for n in numbers]
     cut = Cut(listed, int(rows.units[numbers].sum()), int(rows.label_counts[numbers].sum()))
@@ -129,6 +131,7 @@ class FromPosition(Sampler[Cut]):
         end = (first // self.order.steps_per_epoch + 1) * self.order.steps_per_epoch
         for step in range(first, end):
             whole = self.order.list_rows(step)
+            # Counted over the rows of all processes: every micro-batch carries the divisor of its whole step.
             targets, labels = int(self.rows.units[whole].sum()), int(self.rows.label_counts[whole].sum())
             mine = self.order.list_micro_batches(step)
             cuts = [Cut(numbers, targets, labels) for numbers in mine]

@@ -21,6 +21,7 @@ def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     # The bins with each number of free tokens, and these numbers in ascending order.
     waiting: dict[int, list[int]] = defaultdict(list)
     rooms: list[int] = []
+    # Descending by length; equal lengths in the order of the data, so that the result is the same everywhere.
     for number in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
         length = int(lengths[number])
         if length > capacity:
@@ -32,12 +33,14 @@ def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
             bin_number, room = len(bins) - 1, capacity
         else:
             room = rooms[at]
+            # Any bin with this room will do; the last one needs no shifting of the list.
             bin_number = waiting[room].pop()
             bins[bin_number].append(number)
             if not waiting[room]:
                 del waiting[room]
                 rooms.pop(at)
         left = room - length
+        # `rooms` has each number of free tokens once, however many bins share it.
         if left not in waiting:
             bisect.insort(rooms, left)
         waiting[left].append(bin_number)

@@ -33,6 +33,7 @@ class StepSampler:
         """Returns the rows in the order of an epoch."""
         if self._epoch[0] != epoch:
             rows = np.arange(len(self.lengths), dtype=np.int64)
+            # Seeded by seed and epoch: any epoch can be computed without those before it.
             self._epoch = (epoch, np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else rows)
         return self._epoch[1]
 
@@ -40,6 +41,7 @@ class StepSampler:
         """Returns all rows of a step, over all processes, longest last."""
         epoch, position = divmod(step, self.steps_per_epoch)
         rows = self.permutation(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
+        # Stable: rows of equal length keep their drawn order on every machine.
         return rows[np.argsort(self.lengths[rows], kind="stable")]
 
     def list_micro_batches(self, step: int) -> list[list[int]]:
@@ -48,6 +50,7 @@ class StepSampler:
         # Cut the sorted rows into micro-batches, and give them to the processes in turn.
         every = self.micro_batches_per_step * self.processes
         cuts = [list(map(int, rows[i : i + self.micro_batch])) for i in range(0, len(rows), self.micro_batch)]
+        # Each process has as many micro-batches, or the others would wait for its gradients.
         cuts = [[] for _ in range(every - len(cuts))] + cuts
         return cuts[self.rank :: self.processes]
 

@@ -30,6 +30,7 @@ class SpecialTexts:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        # Both: some tokenizers list a special token in only one of the two places.
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         # Longer texts first, so that the pattern prefers <|im_end|> to a part of it.
         written = sorted(
@@ -90,6 +91,7 @@ class SpecialTexts:
                     "contains U+{start:04X} or U+{end:04X}, which are not characters; remove it",
                     start=ord(START), end=ord(END),
                 )
+            # A text with marks was marked before, by an earlier call on the same conversation.
             return value if bare != value else pattern.sub(f"{START}\\g<0>{END}", value)
         if isinstance(value, Mapping):
             return {self._mark(name): self._mark(item) for name, item in value.items()}
@@ -108,6 +110,7 @@ class SpecialTexts:
                 plain = number % 2 == 1
                 # After a line break, because SentencePiece puts a space before the first word of a text.
                 inside = self._encode("\n" + piece, plain)
+                # The tokens of the line break are removed again, if they are still there as a whole.
                 ids += inside[len(newline) :] if inside[: len(newline)] == newline else self._encode(piece, plain)
         return ids
 

@@ -178,8 +178,7 @@ def compute_key(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data
     settings = [
         LAYOUT, __version__, source.stage, [str(f) for f in source.formats], source.columns, str(config.mask),
         tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(),
-        str(config.special_tokens),
-        check_source(source).seal.hex(), most,
+        str(config.special_tokens), check_source(source).seal.hex(), most,
     ]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(words.encode())

@@ -38,6 +38,7 @@ def nll(
     # Alternatives that were measured: torch 2.13's F.linear_cross_entropy makes whole logits by default and is 4 to 9
     # times slower on a CPU if chunked; liger-kernel and cut-cross-entropy need triton.
     if hidden_ND.shape[0] == 0:
+        # A zero that still depends on the hidden states, so that backward() works on a process without labels.
         return hidden_ND.sum().float() * 0.0
     total: Tensor = _ChunkedNLL.apply(  # type: ignore[no-untyped-call]
         hidden_ND, weight_VD, bias_V, targets_N, chunk, _compute_dtype(hidden_ND), dft,
@@ -48,6 +49,7 @@ def nll(
 def nll_of_logits(logits_NV: Tensor, targets_N: Tensor, *, dft: bool = False) -> Tensor:
     """Returns the same sum from the logits of a model whose output layer is more than one matrix product."""
     losses_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    # exp(-loss) is the token's probability; detached, because DFT's weight has no gradient of its own.
     return (losses_N * (-losses_N).exp().detach()).sum() if dft else losses_N.sum()
 
 
@@ -67,7 +69,9 @@ def mean_nll_by_row(logits_NV: Tensor, targets_N: Tensor, rows_N: Tensor, rows: 
 def mean_by_row(losses_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:
     """Returns the mean over the positions of each row, [rows]. Position n belongs to row `rows_N[n]`; a row without
     positions has 0."""
+    # index_add adds each position to the sum of its row, without a loop over rows.
     sums = losses_N.new_zeros(rows).index_add(0, rows_N, losses_N)
+    # Clamped, so that a row without positions is 0 / 1 and not 0 / 0.
     counts = torch.bincount(rows_N, minlength=rows).clamp(min=1)
     return sums / counts
 
@@ -81,6 +85,7 @@ def log_probs(
     computes the logits of each chunk again.
     """
     if hidden_ND.shape[0] == 0:
+        # Shape [0], with a graph.
         return hidden_ND.sum(-1).float()
     found: Tensor = _ChunkedLogProbs.apply(  # type: ignore[no-untyped-call]
         hidden_ND, weight_VD, bias_V, targets_N, chunk, _compute_dtype(hidden_ND),
@@ -95,11 +100,14 @@ def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 def sum_by_row(logp_N: Tensor, learned_BT: Tensor) -> Tensor:
     """Returns the sum of the log-probabilities of each row, logp_B; `logp_N` is in the order of `learned_BT`."""
+    # nonzero() lists positions row by row, which is the order of logp_N.
     rows_N = learned_BT.nonzero()[:, 0]
     return torch.zeros(learned_BT.shape[0], dtype=logp_N.dtype, device=logp_N.device).index_add(0, rows_N, logp_N)
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:
+    # A custom Function is outside of autocast's table: it has to ask for the type in which a matrix product would
+    # run.
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
@@ -113,9 +121,11 @@ class _ChunkedNLL(torch.autograd.Function):
         ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, chunk: int,
         dtype: torch.dtype, dft: bool,
     ) -> Tensor:
+        # All casts are written out below: autocast would cast the head once more, and the sums to the low type.
         with torch.autocast(hidden_ND.device.type, enabled=False):
             wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
             hidden, weight = hidden_ND.to(dtype), weight_VD.to(dtype)
+            # The bias is added after the product, in float32.
             bias = None if bias_V is None else bias_V.float()
             n, v = hidden.shape[0], weight.shape[0]
             rows = min(chunk, n)
@@ -130,18 +140,21 @@ class _ChunkedNLL(torch.autograd.Function):
                 h, target = hidden[start : start + rows], targets_N[start : start + rows]
                 m = h.shape[0]
                 logits, scores = low[:m], full[:m]
+                # The product is made in the compute type; everything from the normaliser on is float32.
                 torch.mm(h, weight.t(), out=logits)
                 if scores is not logits:
                     scores.copy_(logits)
                 if bias is not None:
                     scores.add_(bias)
                 picked = scores.gather(1, target[:, None])
+                # logsumexp subtracts the maximum itself, so large logits do not overflow.
                 norm = scores.logsumexp(1, keepdim=True)
                 losses = norm - picked
                 # DFT: the weight of a token is its probability.
                 share = (-losses).exp() if dft else None
                 total += losses.sum() if share is None else (losses * share).sum()
                 if not (wants_hidden or wants_weight or wants_bias):
+                    # Evaluation: no gradient is wanted, and the products below are saved.
                     continue
                 # `scores` becomes the probabilities, then, less 1 at the target, the gradient of the logits.
                 scores.sub_(norm).exp_()
@@ -151,16 +164,20 @@ class _ChunkedNLL(torch.autograd.Function):
                 if grad_bias is not None:
                     grad_bias += scores.sum(0)
                 if logits is not scores:
+                    # From here on the buffer of the logits holds their gradient in the compute type, for the products
+                    # below.
                     logits.copy_(scores)
                 if grad_hidden is not None:
                     torch.mm(logits, weight, out=grad_hidden[start : start + m])
                 if grad_weight is not None:
                     if dtype == torch.float32:
+                        # In float32 the product is added in place, without a temporary of the size of the head.
                         grad_weight.addmm_(logits.t(), h)
                     else:
                         # In slices, so that the low-precision product never exists whole beside the sum.
                         for part in range(0, v, SLICE):
                             grad_weight[part : part + SLICE] += logits[:, part : part + SLICE].t() @ h
+        # Not save_for_backward: these are results, and backward scales them in place.
         ctx.made = (grad_hidden, grad_weight, grad_bias)
         ctx.dtypes = hidden_ND.dtype, weight_VD.dtype, None if bias_V is None else bias_V.dtype
         return total
@@ -169,6 +186,7 @@ class _ChunkedNLL(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.made is None:
             raise RuntimeError("backward was called twice on this loss; its gradients exist only once")
+        # The reference is dropped first, so that a second call is refused and the memory is free afterwards.
         (scale,), made, ctx.made = grads, ctx.made, None
         # In place: memory is at its peak here, and a copy of the output layer's gradient would raise the peak.
         scaled = [
@@ -200,6 +218,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
             for start in range(0, len(hidden), chunk):
                 piece = slice(start, start + chunk)
                 scores = _scores(hidden[piece], weight, bias_V)
+                # One float a position is kept; with it backward needs no second pass over the row to normalise.
                 norms[piece] = scores.logsumexp(1)
                 logp[piece] = scores.gather(1, targets_N[piece, None])[:, 0] - norms[piece]
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, norms)

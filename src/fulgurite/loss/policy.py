@@ -35,11 +35,13 @@ def log_probs(
         return log_probs_of_logits(functional.linear(hidden, weight_VD, bias_V), targets, temperature=temperature)
 
     if hidden_ND.shape[0] == 0:
+        # Zeros of shape [0] with a graph, as in `loss/language.py`.
         nothing_N = hidden_ND.sum(1).float() * 0.0
         return nothing_N, nothing_N.detach()
     made: list[tuple[Tensor, Tensor]] = []
     for h, t in zip(torch.split(hidden_ND, chunk), torch.split(targets_N, chunk), strict=True):
         made.append(
+            # Checkpointing keeps the hidden states of a chunk and not its logits, which are V / D times larger.
             checkpoint(part, h, t, use_reentrant=False, preserve_rng_state=False)
             if torch.is_grad_enabled()
             else part(h, t)
@@ -50,6 +52,7 @@ def log_probs(
 def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Returns the same two numbers from whole logits."""
     all_NV = (logits_NV.float() / temperature).log_softmax(-1)
+    # Detached: the entropy is only reported, and its graph would keep a second copy of the logits.
     entropy_N = -(all_NV.detach().exp() * all_NV.detach()).sum(-1)
     return all_NV.gather(1, targets_N[:, None])[:, 0], entropy_N
 
@@ -94,9 +97,11 @@ def whiten(values: Tensor, mask: Tensor, *, shift: bool = True) -> Tensor:
     The variance is the unbiased one, and 1e-8 is added to it, as in https://arxiv.org/abs/2403.17031 (detail 18).
     """
     mean = masked_mean(values, mask)
+    # Unbiased: n - 1, and at least 1, so that a single token gives variance 0.
     count = mask.sum()
     variance = ((values - mean) ** 2 * mask).sum() / (count - 1).clamp(min=1)
     white = (values - mean) * torch.rsqrt(variance + 1e-8)
+    # The mask last: white is not 0 outside of it.
     return (white if shift else white + mean) * mask
 
 
@@ -113,6 +118,7 @@ def gae(
     # Backwards in time: `next_B` is V_{t+1}, `later_B` is A_{t+1}, both 0 after the end of an answer.
     for t in range(values_BT.shape[1] - 1, -1, -1):
         delta_B = rewards_BT[:, t] + discount * next_B - values_BT[:, t]
+        # The mask makes the padding after an answer worth 0, so that nothing flows back into its last token.
         later_B = (delta_B + discount * smoothing * later_B) * mask_BT[:, t]
         next_B = values_BT[:, t] * mask_BT[:, t]
         advantages_BT[:, t] = later_B
@@ -127,7 +133,9 @@ def group_advantages(rewards_N: Tensor, group: int, *, scale: bool) -> tuple[Ten
     rewards of a group are equal, its advantages are exactly 0 and its entry in the second result, bool [N / group],
     is true.
     """
+    # Answers to one prompt are neighbours in a rollout.
     rewards_GN = rewards_N.reshape(-1, group)
+    # Compared exactly: with equal rewards the mean may be off by a rounding, which 1 / TINY would enlarge.
     ties_G = rewards_GN.amax(1) == rewards_GN.amin(1)
     centred_GN = rewards_GN - rewards_GN.mean(1, keepdim=True)
     if scale:
@@ -146,6 +154,8 @@ def clipped_policy(new: Tensor, old: Tensor, advantages: Tensor, *, low: float, 
     """
     ratio = (new - old).exp()
     kept, limited = ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages
+    # The minimum takes the clipped branch only if the clip makes the objective smaller: the sign of A decides which
+    # side counts.
     clipped = ((ratio < 1 - low) & (advantages < 0)) | ((ratio > 1 + high) & (advantages > 0))
     return -torch.minimum(kept, limited), clipped
 

@@ -50,7 +50,9 @@ def exo_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float
     """Computes EXO, Ji et al., https://arxiv.org/abs/2402.00856, equation 16: the reverse KL to (1 - smoothing,
     smoothing)."""
     scores_B = beta * (chosen_B - rejected_B)
+    # A tensor, so that its logarithms are computed in the dtype of the scores; smoothing=0 is refused by the config.
     soft = torch.tensor(smoothing, dtype=scores_B.dtype, device=scores_B.device)
+    # KL(p ‖ q) of two outcomes: p is the policy's preference, q = (1 - smoothing, smoothing) the label's.
     first = scores_B.sigmoid() * (logsigmoid(scores_B) - torch.log1p(-soft))
     return first + (-scores_B).sigmoid() * (logsigmoid(-scores_B) - soft.log())
 
@@ -58,6 +60,7 @@ def exo_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float
 def nca_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
     """Computes NCA, Chen et al., https://arxiv.org/abs/2402.05369: keeps the likelihood of the chosen answer high."""
     first, second = beta * chosen_B, beta * rejected_B
+    # The last two terms pull both answers down, the chosen one with half the weight of the term that raises it.
     return -logsigmoid(first) - 0.5 * logsigmoid(-first) - 0.5 * logsigmoid(-second)
 
 
@@ -85,6 +88,8 @@ def aot(margin_B: Tensor, paired_B: Tensor, beta: float, smoothing: float = 0.0)
 def pair_by_rank(margin_B: Tensor, reference_B: Tensor) -> Tensor:
     """Returns for each margin the reference margin of the same rank in ascending order; ties keep their order."""
     paired_B = torch.empty_like(reference_B)
+    # Scatter by rank: the k-th smallest margin gets the k-th smallest reference. Stable, so that ties do not depend
+    # on the device.
     paired_B[margin_B.argsort(stable=True)] = reference_B.sort().values
     return paired_B
 
@@ -97,6 +102,7 @@ def discopop(chosen_B: Tensor, rejected_B: Tensor, beta: float, tau: float = 0.0
     beta · margin = -0.1.
     """
     scores_B = beta * (chosen_B - rejected_B)
+    # The mixing weight has a gradient too: it is a part of the loss that was found, not a constant.
     share_B = torch.sigmoid(scores_B / tau)
     return -logsigmoid(scores_B) * (1 - share_B) + torch.exp(-scores_B) * share_B
 
@@ -136,6 +142,7 @@ def cpo(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float = 0.
 
 def at_margin(formula: Callable[..., Tensor], margin: float, beta: float, **given: float) -> float:
     """Returns the loss of one pair whose log ratios are half the margin above and below 0."""
+    # Symmetric about 0, and in float64: the plots and the first-step rule compare with closed forms.
     half_B = torch.tensor([margin / 2], dtype=torch.float64)
     return float(formula(half_B, -half_B, beta, **given))
 
@@ -153,6 +160,7 @@ def kto(
     `ratio_B` is log π/π_ref of each answer, `desirable_B` is true for a good answer, `kl` is the baseline of
     `kto_kl`.
     """
+    # The value saturates on both sides, which is why an outlier hardly counts.
     good_B = desirable_weight * (1 - torch.sigmoid(beta * (ratio_B - kl)))
     bad_B = undesirable_weight * (1 - torch.sigmoid(beta * (kl - ratio_B)))
     return torch.where(desirable_B, good_B, bad_B)

@@ -31,6 +31,7 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
 
     with ignoring_warnings():
         try:
+            # autocast_adapter_dtype would make every adapter float32; the dtypes are ours, below.
             wrapped = get_peft_model(model, adapter, autocast_adapter_dtype=False)
         except (ValueError, TypeError) as error:
             raise ConfigError(
@@ -40,6 +41,7 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
     set_input_cast(wrapped, dtypes.frozen == dtypes.trained)
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
+            # Through .data the Parameter stays the same object, with its attributes, such as lr_scale.
             parameter.data = parameter.data.to(dtypes.trained)
     return wrapped
 
@@ -61,6 +63,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, **more: Any) -> Any:
         )
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         kept = set(file.keys())
+    # peft names the weights of a file without the adapter's name; this gives the names that it should have.
     wanted = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
     missing, strange = sorted(wanted - kept), sorted(kept - wanted - set(wrapped.state_dict()))
     if missing or strange:
@@ -122,6 +125,7 @@ def read_by_weight(model: PreTrainedModel) -> list[str]:
     Such a mixer holds its decay (`A_log`) and its skip (`D`) as parameters of its own; its input projections are
     called as layers.
     """
+    # Mamba's fused kernel takes the weight of its output projection and never calls the layer.
     mixers = [
         name for name, m in model.named_modules() if {"A_log", "D"} <= {n for n, _ in m.named_parameters(recurse=False)}
     ]
@@ -140,8 +144,9 @@ def oft(config: c.Oft, model: PreTrainedModel, dtypes: Dtypes) -> Any:
         oft_block_size=config.block,
         module_dropout=config.dropout,
         target_modules=linear_targets(model, config.targets),
+        # The exact Cayley transform: its rotations are rotations, which a truncated Neumann series only approaches.
         use_cayley_neumann=False,
-        task_type=task(model),  # the exact Cayley transform: rotations are rotations
+        task_type=task(model),
     )
     return attach(freeze_base(model, dtypes), adapter, dtypes)
 

@@ -68,6 +68,7 @@ def assign_rules(texts: list[str], where: Names, linear: set[str]) -> dict[str, 
     if sum(rule.place == "rest" for rule in rules) > 1:
         raise ConfigError("method.rules: rest can be in one rule only.")
     found: dict[str, LayerRule] = {}
+    # `rest` last, whatever its place in the list: it takes what the others left.
     for rule in sorted(rules, key=lambda rule: rule.place == "rest"):
         for name in _claimed(rule, where, linear, found):
             if name in found:

@@ -29,6 +29,7 @@ def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     adapted = {name.removesuffix(".weight"): rule for name, rule in rule_of.items() if rule.kind == "lora"}
     chosen = [named[name] for name in whole]
     for name, rule in whole.items():
+        # Layer-wise decay: each layer below the top has the rate of the one above times layer_decay.
         scale_rate(named[name], rule.lr * config.layer_decay ** _depth(where.layer(name), where.count))
     parts.train_only(model, chosen, dtypes)
     if not adapted:
@@ -64,7 +65,7 @@ def _lora(adapted: dict[str, LayerRule], model: PreTrainedModel) -> Any:
 
 
 def build_freeze_schedules(config: c.Method, model: nn.Module) -> list[Callable[[int], Iterable[nn.Parameter]]]:
-    """Returns which trained parameters rest in each optimizer step (gradual unfreezing), or None without it."""
+    """Returns which trained parameters rest in each optimizer step (gradual unfreezing); an empty list without it."""
     every = getattr(config, "unfreeze_every", None)
     return [] if every is None else [partial(frozen_parameters, model, every)]
 
@@ -84,8 +85,10 @@ def frozen_parameters(model: nn.Module, every: int, step: int) -> Iterable[nn.Pa
         if p.requires_grad
     ]
     depths = sorted({int(head) for head, _ in rows if head.isdigit()}, reverse=True)
+    # From the top: the highest layers are first in `depths`.
     live = set(depths[: 1 + step // every])
     for head, parameter in rows:
+        # Embeddings wait until every layer has thawed.
         low = id(parameter) in embeddings and len(live) < len(depths)
         if low or (head.isdigit() and int(head) not in live):
             yield parameter

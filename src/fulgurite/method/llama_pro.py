@@ -33,6 +33,7 @@ def build(config: c.LlamaPro, model: PreTrainedModel, dtypes: Dtypes) -> PreTrai
     for number, layer in enumerate(old, 1):
         grown.append(layer)
         if number % (count // config.blocks) == 0:
+            # A copy after each group of count / blocks layers, as in the paper.
             block = copy.deepcopy(layer)
             for output in _outputs(block):
                 nn.init.zeros_(output.weight)
@@ -46,6 +47,7 @@ def build(config: c.LlamaPro, model: PreTrainedModel, dtypes: Dtypes) -> PreTrai
     text.num_hidden_layers = len(grown)
     kinds = getattr(text, "layer_types", None)
     if kinds is not None:
+        # Architectures that mix kinds of attention look a layer's kind up by its number.
         text.layer_types = [
             kind for n, kind in enumerate(kinds, 1) for kind in [kind] * (1 + (n % (count // config.blocks) == 0))
         ]

@@ -46,6 +46,7 @@ def adapt(config: c.Lora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
         _go_on(config, wrapped)
     for name, parameter in wrapped.named_parameters():
         if parameter.requires_grad and is_lora_b(name):
+            # LoRA+: B begins at zero and wants a larger rate than A; a ratio of 1 is plain LoRA.
             scale_rate(parameter, config.loraplus_lr_ratio)
     return wrapped
 
@@ -54,6 +55,7 @@ def _refuse_lowered(config: c.Lora, wrapped: Any) -> None:
     """Raise ConfigError where a matrix has fewer directions than the rank: pissa and olora take as many as there
     are, in silence."""
     for name, module in wrapped.named_modules():
+        # The SVD of a matrix has min(shape) directions; peft makes the adapter that small and keeps r in its config.
         rank = adapter_rank(module) if config.init in (c.Init.pissa, c.Init.olora) else 0
         shape = tuple(module.get_base_layer().weight.shape) if rank else ()
         if rank and min(shape) < rank:
@@ -112,6 +114,7 @@ def _refuse_unmatched(knob: str, pattern: Mapping[str, float], model: PreTrained
     silence."""
     layers = list(linear_layers(model))
     for name in pattern:
+        # peft's own rule: the pattern is matched at the end of a name, after a dot or alone.
         if not any(re.match(rf"(.*\.)?({name})$", layer) for layer in layers):
             parts = sorted({layer.rpartition(".")[2] for layer in layers})
             raise ConfigError(
@@ -134,6 +137,7 @@ def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
                 "method.modules_to_save: {name} is no module with weights.{hint}",
                 name=name, hint=suggest_similar(name, parts),
             )
+    # Full names, because peft matches the end of a name.
     return [name for name in there if name.rpartition(".")[2] in wanted]
 
 

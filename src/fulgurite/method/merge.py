@@ -61,6 +61,7 @@ def merge_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 def _of_layer(place: str, layer: Any) -> list[tuple[str, Tensor]]:
     plain = layer.get_base_layer()
+    # unmerge() subtracts what merge() added, which rounds: the bits are put back from a copy.
     before = {name: p.detach().clone() for name, p in plain.named_parameters()}
     layer.merge()
     with_adapter = [(f"{place}.{name}", p.detach().clone()) for name, p in plain.named_parameters()]

@@ -30,6 +30,7 @@ def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
             "{model} has no list of {count} layers; use method=full or lora.",
             model=type(model).__name__, count=count,
         )
+    # The outermost list: experts may be as many as layers, but they are deeper.
     return min(found, key=lambda pair: len(pair[0]))
 
 
@@ -57,6 +58,7 @@ def _returns_a_product(module: nn.Linear) -> bool:
     """Whether an architecture's own kind of linear layer returns a tensor of its outputs: some routers inherit from
     Linear, and do not."""
     try:
+        # Tried on one row: the class's name does not reveal what its forward returns.
         found = module(torch.zeros(1, module.in_features, dtype=module.weight.dtype, device=module.weight.device))
     except (RuntimeError, ValueError, TypeError, IndexError):
         return False

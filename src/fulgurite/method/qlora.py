@@ -25,6 +25,7 @@ def build(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """The peft model on a quantised base; where `dtypes.plain_base`, on the same base as ordinary numbers, for an
     export."""
     model = stack_adapter(config, model)
+    # LoftQ needs the weights from before the quantisation; in bf16 they take half of the memory.
     originals: dict[str, Tensor] = {}
     if config.init is c.Init.loftq:
         originals = {
@@ -89,6 +90,7 @@ def quantise_layer(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Modu
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, last = name.rpartition(".")
+    # get_submodule("") is the model itself.
     setattr(model.get_submodule(parent), last, layer)
 
 
@@ -114,6 +116,7 @@ def _loftq(wrapped: Any, originals: dict[str, Tensor]) -> None:
             )
         lost = original.float() - dequantise(module.get_base_layer()).float()
         u, s, v = torch.linalg.svd(lost, full_matrices=False)
+        # B A is multiplied by the scaling, so each factor takes the root of what is left of the singular value.
         root = (s[: pair.rank] / pair.scaling).sqrt()
         pair.b.copy_(u[:, : pair.rank] * root)
         pair.a.copy_(root[:, None] * v[: pair.rank])

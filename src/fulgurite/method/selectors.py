@@ -47,6 +47,7 @@ def _found(place: str, names: Sequence[str], where: Names, knob: str) -> list[st
         return list(names)
     layers = LAYERS.fullmatch(place)
     if layers is None:
+        # With dots around, `norm` matches a whole part of a name and not a piece of one.
         return [name for name in names if fnmatchcase(f".{name}.", f"*.{place}.*") or fnmatchcase(name, place)]
     chosen = parse_layers(layers[1], layers[2], where.count, f"{knob}={place}")
     return [name for name in names if where.layer(name) in chosen]

@@ -28,7 +28,9 @@ class AdamMiniOptimizer(ExactOptimizer):
     ) -> None:
         """Updates one parameter."""
         (beta1, beta2), taken = group["betas"], state["taken"]
+        # All dimensions but the first: a row of a matrix is one output neuron.
         rest = tuple(range(1, gradient.ndim)) if gradient.ndim > 1 else (0,)
+        # The mean of the squares in float32: bf16 would lose small rows.
         squares = gradient.float().square().mean(dim=rest, keepdim=True) if gradient.ndim else gradient.float().square()
         if taken == 1:
             state["mean"], state["variance"] = torch.zeros_like(parameter), torch.zeros_like(squares)

@@ -33,6 +33,7 @@ class ApolloOptimizer(ExactOptimizer):
     ) -> None:
         """Updates one parameter."""
         (beta1, beta2), taken = group["betas"], state["taken"]
+        # A new projection after each `gap` steps; the moments are kept across it, as in the paper.
         draw = projection(min(gradient.shape), group["rank"], visit=(taken - 1) // group["gap"], number=number).to(
             gradient
         )
@@ -43,18 +44,21 @@ class ApolloOptimizer(ExactOptimizer):
             state["mean"], state["variance"] = torch.zeros_like(low), torch.zeros_like(low)
         state["mean"].lerp_(low, 1 - beta1)
         state["variance"].mul_(beta2).addcmul_(low, low, value=1 - beta2)
+        # Adam's step in the projection, with its bias corrections.
         adam = (
             state["mean"] / (1 - beta1**taken) / ((state["variance"] / (1 - beta2**taken)).sqrt_().add_(group["eps"]))
         )
         # Each channel of the whole gradient gets the ratio of Adam's step to the gradient in the projection.
         side = 1 if tall else 0
         step = gradient * (adam.norm(dim=side, keepdim=True) / (low.norm(dim=side, keepdim=True) + 1e-8))
+        # The limiter compares with the norm of the last step that was taken, after its own limit.
         norm = step.float().norm()
         if "norm" in state:
             limit = GROWTH * state["norm"]
             if bool(norm > limit) and bool(limit > 0):
                 step, norm = step * (limit / norm).to(step.dtype), limit
         state["norm"] = norm
+        # `optim.scale` is the square of this factor, so that scale times rank decides the size of a step.
         parameter.sub_(step, alpha=group["lr"] * group["scale"] ** 0.5)
 
 
@@ -64,6 +68,7 @@ def projection(width: int, rank: int, *, visit: int, number: int) -> Tensor:
 
     Every process and a resumed run draw the same numbers; the run's own random state is not changed.
     """
+    # Up to a million parameters have seeds of their own within a visit.
     generator = torch.Generator().manual_seed((visit << 20) + number)
     return torch.randn(width, rank, generator=generator).div_(math.sqrt(rank))
 

@@ -49,12 +49,16 @@ class BAdam(AdamW):
             with torch.enable_grad():
                 loss = closure()
         taken = self.param_groups[0]["taken"]
+        # A new visit: the block's moments are from another point of training, and dropping them is what saves the
+        # memory.
         if taken % self.every == 0:
             self.state.clear()
         for parameter in self.resting(taken):
+            # Without a gradient AdamW skips a parameter, its decay included.
             parameter.grad = None
         super().step()
         for group in self.param_groups:
+            # In every group, because each of them is saved.
             group["taken"] = taken + 1
         return loss
 

@@ -31,7 +31,10 @@ class ExactOptimizer(Optimizer):
             for number, parameter in enumerate(group["params"]):
                 if parameter.grad is not None:
                     state = self.state[parameter]
+                    # By parameter, not by optimizer: one without a gradient in some steps must not skip its bias
+                    # correction.
                     state["taken"] = state.get("taken", 0) + 1
+                    # Decoupled decay (AdamW): before the update, and independent of the gradient's scale.
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     self.move(parameter, parameter.grad, state, group, number)
         return loss
@@ -46,9 +49,11 @@ class ExactOptimizer(Optimizer):
 
 def keep_dtypes(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     """Puts the saved floating tensors into the optimizer's state in their own dtype, on their parameter's device."""
+    # torch numbers parameters through all groups; the saved and the live order are the same.
     numbers = chain.from_iterable(group["params"] for group in saved["param_groups"])
     every = chain.from_iterable(group["params"] for group in optimizer.param_groups)
     for number, parameter in zip(numbers, every, strict=True):
         for name, value in saved["state"].get(number, {}).items():
             if isinstance(value, Tensor) and value.is_floating_point():
+                # A copy: the loaded state dict may be mapped from a file.
                 optimizer.state[parameter][name] = value.detach().to(parameter.device, copy=True)

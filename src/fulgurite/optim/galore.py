@@ -41,6 +41,7 @@ class GaloreOptimizer(GaLore):
         whole: dict[str, Any] = super().state_dict()
         for number, state in whole["state"].items():
             if "projector" in state:
+                # A new dictionary: the live state keeps its projector object.
                 whole["state"][number] = {
                     **state,
                     "projector": {name: getattr(state["projector"], name) for name in FIELDS},
@@ -52,6 +53,7 @@ class GaloreOptimizer(GaLore):
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             for state in (self.state[p] for p in group["params"] if "projector" in self.state[p]):
+                # The settings come from the group, which holds this run's config; only what was computed is restored.
                 saved, state["projector"] = state["projector"], GaLoreProjector(**{name: group[name] for name in KNOBS})
                 for name in FIELDS:
                     setattr(state["projector"], name, saved[name])
@@ -61,6 +63,7 @@ def build(config: c.Galore, module: nn.Module) -> Optimizer:
     """Builds the optimizer over the module's trained parameters. Raises ConfigError if no matrix is wider than the
     rank."""
     projected, rest = split_projected(config, module)
+    # The library reads these from the group: a group without a rank is stepped as plain AdamW.
     low = {"rank": config.rank, "update_proj_gap": config.update_proj_gap, "scale": config.scale,
         "projection_type": "std"}
     first, second = config.betas

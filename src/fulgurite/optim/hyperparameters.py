@@ -24,6 +24,7 @@ PLATEAU = ("factor", "patience", "threshold", "threshold_mode", "mode", "cooldow
 def copy_hyperparameters(optimizer: Optimizer) -> list[dict[str, Any]]:
     """Copies each group's hyperparameters, with its peak learning rate as `initial_lr`."""
     for group in optimizer.param_groups:
+        # LambdaLR adds it as well, but a plateau's scheduler does not.
         group.setdefault("initial_lr", group["lr"])
     return [
         {name: copy.copy(value) for name, value in group.items() if name not in COUNTERS}
@@ -49,6 +50,7 @@ def restore_hyperparameters(
     for name, value in plateau.items():
         setattr(scheduler, name, value)
     if isinstance(scheduler, LambdaLR):
+        # LambdaLR multiplies base_lrs at each step, and restored its own from the checkpoint.
         scheduler.base_lrs = [made["initial_lr"] for made in groups]
         for group, peak, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
             group["lr"] = peak * factor(scheduler.last_epoch)

@@ -17,6 +17,7 @@ class MultiOptimizer(Optimizer):
 
     def __init__(self, parts: Iterable[Optimizer]) -> None:
         self.parts = list(parts)
+        # The parts have applied their own defaults to these groups already.
         super().__init__([group for part in self.parts for group in part.param_groups], {})
         self._sizes = [len(part.param_groups) for part in self.parts]
         self._share()
@@ -24,6 +25,7 @@ class MultiOptimizer(Optimizer):
     def _share(self) -> None:
         start = 0
         for part, size in zip(self.parts, self._sizes, strict=True):
+            # The same objects, not copies: a schedule that sets group["lr"] here must reach the part.
             part.state, part.param_groups = self.state, self.param_groups[start : start + size]
             start += size
 
@@ -41,5 +43,6 @@ class MultiOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for part in self.parts:
+            # The closure was called above, once: each part would compute the loss again.
             part.step()
         return loss

@@ -16,6 +16,8 @@ def build(config: c.Muon, module: nn.Module) -> Optimizer:
     """Builds the optimizer over the module's trained parameters. Raises ConfigError if none of them is a matrix inside
     the model."""
     hidden, trained, lr = find_hidden_matrices(module), get_trained_parameters(module), config.lr or 0.0
+    # Muon orthogonalises an update, which is meant for maps between hidden states; embeddings and norms are not such
+    # maps.
     matrices = build_groups(module, config, [p for p in trained if id(p) in hidden], lr)
     rest = build_groups(module, config, [p for p in trained if id(p) not in hidden], config.adam_lr or lr)
     if not matrices:

@@ -46,6 +46,7 @@ def find_hidden_matrices(module: nn.Module) -> set[int]:
     outside = find_embeddings(module)
     for part in module.modules():
         if isinstance(part, PreTrainedModel) and (head := part.get_output_embeddings()) is not None:
+            # By identity, because a head that is tied to the embedding is the same Parameter under another name.
             outside |= {id(p) for p in head.parameters()}
         if is_adapter_layer(part):
             outside |= {id(p) for p in adapter_parameters(part)}
@@ -68,6 +69,7 @@ def build_groups(
     spared = find_embeddings(module)
     sorts: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in parameters:
+        # Usual practice: matrices decay; biases, norms and embeddings do not.
         decays = config.weight_decay_on is Decay.all or not (parameter.ndim < 2 or id(parameter) in spared)
         sorts.setdefault((get_rate_scale(parameter), decays), []).append(parameter)
     base = config.lr or 0.0
@@ -76,6 +78,7 @@ def build_groups(
             "params": sorts[factor, decays], "lr": lr * factor, "weight_decay": config.weight_decay if decays else 0.0,
             SCALE: factor * (lr / base if base else 1.0),
         }
+        # A fixed order: the groups of a checkpoint are matched by position.
         for factor, decays in sorted(sorts, key=lambda sort: (sort[0] != 1.0, sort[0], not sort[1]))
     ]
 

@@ -25,6 +25,7 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
     def __init__(self, groups: list[dict[str, Any]], **knobs: Any) -> None:
         super().__init__(groups, **knobs)
         self._kept: dict[nn.Parameter, Tensor] = {}
+        # The library's step refuses to run in its evaluation mode, in which it begins.
         self.train()
 
     def averages(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
@@ -34,6 +35,7 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
             for parameter in group["params"]:
                 if "z" in self.state[parameter]:
                     y = self._kept.get(parameter, parameter.detach())
+                    # y = (1 - β) z + β x, solved for x: x = z + (y - z) / β.
                     yield parameter, torch.lerp(y, self.state[parameter]["z"], 1 - 1 / beta)
 
     @contextlib.contextmanager
@@ -47,11 +49,13 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
             return
         try:
             for parameter, average in self.averages():
+                # Kept as bits: computing y again from x and z would round it.
                 self._kept[parameter] = parameter.detach().clone()
                 parameter.data.copy_(average)
             yield
         finally:
             for parameter, trained in self._kept.items():
+                # In `finally`: a failed evaluation must not leave the averages in the model.
                 parameter.data.copy_(trained)
             self._kept = {}
 

@@ -60,13 +60,17 @@ def estimate(
     copied, head = count_copies(model), count_head_bytes(model)
     block = Block(str(run.model.attention) == "eager", float(getattr(run.method, "dropout", 0)))
     made = count_passing(block, model, flows, tokens, longest + answers)
+    # Checkpointing keeps only the states between layers, and one layer at a time beside them.
     kept = made
     if run.trainer.gradient_checkpointing and flows:
         kept = count_checkpointed(block, model, flows, tokens, longest + answers)
     base = int(LIBRARIES.get(machine.device, 0.0))
+    # Below a huge page glibc keeps more of what is freed.
     small, large = HOLES.get(machine.device, (0.1, 0.1))
     holes = small if tokens * model.hidden * WIDTH[model.compute_dtype] < PAGE else large
+    # Answers that are generated at one time, each with its keys and values.
     drawn = int(run.stage.rollout_batch or ROLLOUT_BATCH) if answers else 0
+    # 2: keys and values, in each layer.
     cache = drawn * (longest + answers) * 2 * compute_key_width(model) * WIDTH[model.compute_dtype] * model.layers
     sharding = find_sharding(run.strategy, run.world_size)
     share = take_padded_share(model, sharding.ranks) if sharding is not None else model
@@ -113,6 +117,7 @@ def count_loading(method: Method, model: ModelFacts, base: int) -> MemoryPart:
     numbers = int(model.billions * 1e9) or model.parameters
     stored = numbers * WIDTH.get(model.stored_dtype or "float32", 4)
     made = 0 if kind == (model.stored_dtype or "float32") else numbers * WIDTH[kind]
+    # Stored once more: in the dtype of the frozen weights or in four bits.
     if kind != model.frozen_dtype and any(not t.trained for t in model.tensors):
         made = max(made, sum(t.bytes for t in model.tensors))
     return MemoryPart(weights=stored + made, other=base)
@@ -151,6 +156,7 @@ def count_scratch(optim: Optim, precision: Precision, model: ModelFacts) -> int:
     numbers, width = math.prod(shape), WIDTH[model.trained_dtype]
     wide, low = optim.scratch
     if precision.low_weights and precision.step_rounding() is not Rounding.nearest and numbers:
+        # How many numbers of state there are for each weight: 2 of Adam.
         moments = optim.state_bytes(shape, width) / (width * numbers)
         return int(numbers * (8 + 2 * moments + max(wide, 2)))
     return int(numbers * (wide if width == WIDTH["float32"] else low))
@@ -178,6 +184,7 @@ def find_flowing(model: ModelFacts) -> dict[int, list[Weights]]:
         found = LAYER.search(t.name)
         if t.trained and found and int(found[1]) in of:
             of[int(found[1])].append(t)
+    # Backward stops at the lowest layer that trains: those below keep nothing.
     first = 0 if below else next((n for n in of if of[n]), model.layers)
     return {n: trained for n, trained in of.items() if n >= first}
 
@@ -210,6 +217,7 @@ def count_layer(block: Block, model: ModelFacts, trained: Iterable[Weights], len
     c, s, d = WIDTH[model.compute_dtype], get_stream_width(model), model.hidden
     of = list(trained)
     whole = any(t.kind in ("attention", "mlp") for t in of)
+    # A frozen matrix needs no input for its backward pass; one that trains, or its adapter, does.
     adapted = any(t.kind == "adapter" for t in of)
     # VeRA's first matrix is frozen: its input is not asked for again
     fed = (whole or adapted) and not sum_widths(of, "vera_lambda_b")
@@ -218,7 +226,10 @@ def count_layer(block: Block, model: ModelFacts, trained: Iterable[Weights], len
     inputs = COPIES * c * d if whole and s != c else 2 * c * d if fed else 0
     attention = c * (2 * d + 2 * compute_key_width(model)) + 4 * model.heads
     if block.eager:
+        # Eager attention: scores in float32, probabilities and their dropout in the compute type, for each pair of
+        # tokens.
         attention += model.heads * length * (4 + 2 * c)
+    # Gate, up, the activation, and their product if the down projection asks for its input.
     inside = (4 if fed else 3) * c * model.intermediate
     return norms + inputs + attention + inside + c * count_beside(block.dropout, model, of)
 
@@ -284,5 +295,6 @@ def _is_head_trained(model: ModelFacts) -> bool:
 def count_logits(stage: Stage, model: ModelFacts, tokens: int) -> int:
     """Bytes of a chunk's logits: in the compute type, in float32, and once more while their normaliser is made."""
     c = WIDTH[model.compute_dtype]
+    # Logits exist for a chunk of positions at a time.
     rows = min(int(getattr(stage, "loss_chunk", tokens)), tokens)
     return 0 if stage.gives_rewards else rows * model.vocab * ((c if c != 4 else 0) + 4 + 4)

@@ -34,7 +34,6 @@ def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
     for start in range(0, len(numbers), PIECE):
         piece = numbers[start : start + PIECE]
         # 16 random bits added below the cut carry into bf16's last bit with the right probability.
-        # 16 random bits added below the cut carry into bf16's last bit with the right probability.
         bits = torch.randint(0, 1 << 16, piece.shape, generator=generator, dtype=torch.int32, device=x.device)
         bits.add_(piece.view(torch.int32)).bitwise_and_(-65536)
         low[start : start + PIECE] = bits.view(torch.float32)
@@ -106,6 +105,7 @@ class RoundedOptimizer(Optimizer):
     def _one(self, parameter: Tensor, generator: torch.Generator) -> None:
         low, gradient, state = parameter.data, parameter.grad, self.state[parameter]
         assert gradient is not None
+        # The optimizer sees float32 weights and gradients; the bf16 tensors are put back at the end.
         wide = low.float()
         lost = state.pop(LOST, None)
         if lost is not None:
@@ -119,6 +119,7 @@ class RoundedOptimizer(Optimizer):
         parameter.grad = None
         if self.rounding is Rounding.kahan:
             low.copy_(new)
+            # Kahan: what rounding to nearest lost is added to the next step.
             state[LOST] = (new - low.float()).bfloat16()
         else:
             low.copy_(round_stochastically(new, generator))

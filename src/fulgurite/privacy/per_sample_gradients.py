@@ -77,6 +77,7 @@ class RowGradients:
                     name=name, rows=rows, found=None if gradient is None else getattr(gradient, "shape", "several"),
                 )
             found.append(gradient.detach())
+            # Both are deleted: Opacus would append to the first, autograd add to the second.
             weight.grad_sample = weight.grad = None  # type: ignore[attr-defined]
         return found
 

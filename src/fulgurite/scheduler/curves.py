@@ -59,6 +59,7 @@ def cosine_with_restarts(step: int, *, total: int, warmup: int, cycles: int) -> 
     progress = _progress(step, total, warmup)
     if progress >= 1.0:
         return 0.0
+    # The remainder restarts the cosine; it is 0 again at each restart.
     return max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((cycles * progress) % 1.0))))
 
 
@@ -69,6 +70,7 @@ def polynomial(step: int, *, total: int, warmup: int, power: float, lr: float, l
     # transformers divides by zero at step = total = warmup; the end of the run is the end of the curve
     if step > total or total == warmup:
         return lr_end / lr
+    # Both rates are absolute, so the result is divided by the peak at the end.
     left = 1 - (step - warmup) / (total - warmup)
     return float(((lr - lr_end) * left**power + lr_end) / lr)
 
@@ -94,6 +96,7 @@ def warmup_stable_decay(step: int, *, warmup: int, stable: int, decay: int, floo
 
 def decay_steps(total: int, warmup: int, ratio: float) -> int:
     """Returns the steps of the decay: the share `ratio` of the run, at least one, at most what the warmup leaves."""
+    # A short run may leave no room: then the warmup wins, and the decay is what is left.
     return max(0, min(max(1, round(ratio * total)), total - warmup))
 
 

@@ -84,6 +84,7 @@ def find_coincidences(name: str, total: int = 1000, lr: float = 1e-4) -> list[Co
         for config in _trials(owner):
             for other, distance in _near(config, total, lr, None if owner.name == name else name):
                 found = Coincidence(_words(config, total), _words(other, total), distance)
+                # Each pair once: the first trial that shows it is the plainest.
                 pairs.setdefault(frozenset((owner.name, other.name)), found)
     return list(pairs.values())
 
@@ -109,6 +110,7 @@ def _curves() -> list[type[Scheduler]]:
 def _others(config: Scheduler) -> Iterator[Scheduler]:
     """Yields each other schedule, with this one's values for the knobs that both have, and the same warmup."""
     mine = {f.name: getattr(config, f.name) for f in fields(config)}
+    # A schedule without a warmup is compared with others at a warmup of 0.
     mine.setdefault("warmup_steps", 0)
     for cls in _curves():
         if cls.name != config.name:
@@ -148,6 +150,7 @@ def _distance(mine: list[float], other: Scheduler, total: int, lr: float) -> flo
     largest = 0.0
     for step, value in zip(_steps(total), mine, strict=True):
         largest = max(largest, abs(value - theirs(step)))
+        # Most pairs differ within a few steps: nothing further is computed.
         if largest > NEAR:
             return math.inf
     return largest

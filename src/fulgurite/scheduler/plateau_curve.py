@@ -18,11 +18,13 @@ def plateau_factors(losses: Iterable[float], *, patience: int, factor: float) ->
     best, waited, now = math.inf, 0, 1.0
     factors = []
     for loss in losses:
+        # Relative, as torch's threshold_mode="rel"; losses are positive.
         if loss < best * (1.0 - THRESHOLD):
             best, waited = loss, 0
         else:
             waited += 1
         if waited > patience:
+            # The count begins anew; the best loss stays, so a new one has to beat it.
             now, waited = now * factor, 0
         factors.append(now)
     return factors

@@ -102,6 +102,7 @@ class Buffer:
         )
         targets = torch.full_like(ids, IGNORE)
         for i, (prompt, answer) in enumerate(zip(prompts, drawn.tokens, strict=True)):
+            # Position t predicts token t + 1: the first token of the answer is the target of the prompt's last one.
             begin, end = len(prompt) - 1, len(prompt) - 1 + len(answer)
             ids[i, : lengths[i]] = torch.tensor([*prompt, *answer])
             targets[i, begin:end] = torch.tensor(answer)

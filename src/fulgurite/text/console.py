@@ -32,6 +32,7 @@ def shorten(line: str, most: int = LONGEST) -> str:
     """Shortens a line to `most` characters, plus a note of how many were left out of its middle."""
     if len(line) <= most:
         return line
+    # Both ends are kept: an error begins with its place and ends with its remedy.
     tail = min(TAIL, most // 2)
     return f"{line[: most - tail]} [... {len(line) - most} characters left out ...] {line[len(line) - tail :]}"
 

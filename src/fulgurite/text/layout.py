@@ -30,6 +30,7 @@ def wrap(text: str, columns: int, head: str, rest: str) -> str:
     if text.isascii() or count_cells(text) == len(text):
         return textwrap.fill(text, columns, initial_indent=head, subsequent_indent=rest, **_WRAP)
     lines, line = [], head
+    # A line may break before every wide character, but before a closing mark never: that one hangs over.
     for atom in _ATOMS.findall(text):
         if count_cells(line) + count_cells(atom.rstrip()) > columns and line.strip() and atom[0] not in _CLOSING:
             lines.append(line.rstrip())

@@ -112,8 +112,10 @@ def draw_braille(values: Sequence[float], columns: int, height: int) -> list[str
     before = None
     for x, value in enumerate(values):
         y = round((1 - min(max(value, 0.0), 1.0)) * top)
+        # Neighbours that are more than a dot apart are joined by a vertical stroke.
         start, stop = (y, y) if before is None or abs(before - y) < 2 else (min(before, y), max(before, y))
         for dot in range(start, stop + 1):
+            # A braille cell has two columns of four dots.
             grid[dot // 4][x // 2] |= _DOTS[x % 2][dot % 4]
         before = y
     return ["".join(chr(0x2800 + bits) for bits in line) for line in grid]
