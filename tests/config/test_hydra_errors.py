@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fulgurite.config.hydra_errors import explain_error, find_owners
+from fulgurite.config.run import load_options
 from fulgurite.errors import ConfigError
+
+load_options()
 
 CASES = {
     "an option that there is not": (
