@@ -17,6 +17,7 @@ from fulgurite.data.files import HUB, find_files
 from fulgurite.data.reads import Reads
 from fulgurite.errors import DataError, suggest_similar
 from fulgurite.files.json import name_type, read_object
+from fulgurite.language.library_errors import translate_error, translate_system_error
 
 FILE_NAME = "dataset_info.json"
 ALPACA = {"prompt": "instruction", "query": "input", "response": "output", "system": "system", "history": "history",
@@ -77,10 +78,11 @@ def _read_entries(path: Path) -> dict[str, Any]:
     try:
         entries = read_object(path)
     except OSError as error:
-        raise DataError("data.registry={path} cannot be read: {reason}.", path=path, reason=error.strerror) from error
+        raise DataError("data.registry={path} cannot be read: {reason}.", path=path,
+                        reason=translate_system_error(error)) from error
     except ValueError as error:
         raise DataError("data.registry={path} is not a {name}: {reason}.", path=path, name=FILE_NAME,
-                        reason=error.args[0]) from error
+                        reason=translate_error(error)) from error
     if not entries or not all(isinstance(entry, dict) for entry in entries.values()):
         raise DataError("data.registry={path} is not a {name} of LLaMA-Factory, which has an object for each dataset.",
                         path=path, name=FILE_NAME)
