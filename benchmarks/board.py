@@ -1,102 +1,54 @@
-"""The page: latency of a plan and memory of the worker. `python -m benchmarks.board`.
+"""The board, as one table: its start, the latency of plans, memory, long lists, and what a page costs a run.
 
-A plan is asked from the worker process by JSON lines, as the server does it. `cold` is the first plan of a new worker,
-with the data tokenised and the model's outline computed before; `warm` are plans in which one value changed since the
-plan before. Seconds of the clock, and of the processor, which a busy machine changes less.
+`python -m benchmarks.board` takes some twenty minutes on a quiet machine; --parts leaves some of it out. Rows that need
+Chromium are left out without one.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-import psutil
+from benchmarks.board_plans import Measurement, measure_plans
+from benchmarks.board_server import measure_answers, measure_slowdown, measure_start, open_browser, write_runs
 
-CHANGES: dict[str, list[str]] = {
-    "optim.lr": ["1e-4", "2e-4", "3e-4", "5e-4", "8e-4"], "method.rank": ["8", "24", "48", "96", "128"],
-    "data.max_length": ["96", "128", "160", "176", "190"], "trainer.global_batch_size": ["4", "8", "12", "24", "32"],
-    "data.mask": ["all", "last", "answers", "all", "last"],
-}
-"""What is typed, one value after the other."""
+PARTS = ("start", "plans", "answers", "speed")
 
 
-class WorkerProcess:
-    """A worker and the time that its answers take."""
-
-    def __init__(self, root: Path) -> None:
-        command = [sys.executable, "-m", "fulgurite.board.worker.main", "--root", str(root)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
-        self.watched = psutil.Process(self.process.pid)
-
-    def ask(self, choices: dict[str, str], values: dict[str, str]) -> tuple[float, float]:
-        """Returns (clock, processor) seconds of a plan."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        draft = {"choices": choices, "values": values}
-        begin, before = time.perf_counter(), self._read_processor()
-        self.process.stdin.write(json.dumps({"id": 1, "kind": "plan", "draft": draft}).encode() + b"\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        if answer["status"] != 200:
-            raise SystemExit(answer["body"]["error"])
-        return time.perf_counter() - begin, self._read_processor() - before
-
-    def _read_processor(self) -> float:
-        times = self.watched.cpu_times()
-        return float(times.user + times.system)
-
-    def measure_memory(self) -> int:
-        """Returns the bytes that the worker has in memory."""
-        return int(self.watched.memory_info().rss)
-
-    def close(self) -> None:
-        """Ends the worker."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def measure_plans(root: Path, model: str, repeats: int) -> list[tuple[str, float, float]]:
-    """Returns rows of a name with the median clock and processor seconds, then the memory of the worker in MB."""
-    choices = {"model": model}
-    cold, rows = [], []
-    for number in range(repeats + 1):
-        worker = WorkerProcess(root)
-        begin = time.perf_counter()
-        clock, processor = worker.ask(choices, {})
-        if number:  # the first tokenises the data and makes the outline, which the cache keeps
-            cold.append((time.perf_counter() - begin, processor, clock))
-        if number < repeats:
-            worker.close()
-    rows.append((f"{model}: cold, with the start of the worker", median(c for c, _, _ in cold),
-                 median(p for _, p, _ in cold)))
-    for name, typed in CHANGES.items():
-        worker.ask(choices, {name: typed[0]})
-        found = [worker.ask(choices, {name: text}) for text in typed[1:]]
-        rows.append((f"{model}: warm, {name} changed", median(c for c, _ in found), median(p for _, p in found)))
-    rows.append((f"{model}: memory of the worker, MB", worker.measure_memory() / 1e6, float("nan")))
-    worker.close()
-    return rows
+def measure(given: argparse.Namespace) -> Iterator[Measurement]:
+    """Yields the rows of the table, each as soon as it is known."""
+    with tempfile.TemporaryDirectory() as scratch, open_browser() as browser:
+        folder = Path(scratch).resolve()
+        if browser is None:
+            print("There is no Chromium: start and speed are left out.", file=sys.stderr)
+        if "start" in given.parts and browser is not None:
+            yield from measure_start(browser, folder, given.repeats)
+        if "plans" in given.parts:
+            for model in given.models:
+                yield from measure_plans(folder, model, given.repeats)
+        if "answers" in given.parts:
+            write_runs(folder, given.runs, given.rows)
+            yield from measure_answers(folder, given.runs, given.rows, given.models[-1])
+        if "speed" in given.parts and browser is not None:
+            yield from measure_slowdown(browser, folder, given.models[-1], given.steps, given.pairs)
 
 
 def main() -> None:
-    """Prints a table."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="*", default=["tiny", "smollm2_135m"])
+    parser.add_argument("--models", nargs="+", default=["tiny", "smollm2_135m"], help="the last one trains")
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
-    print("| plan | clock, s | processor, s |\n|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for model in given.models:
-            for name, clock, processor in measure_plans(Path(folder), model, given.repeats):
-                print(f"| {name} | {clock:.2f} | {'' if processor != processor else f'{processor:.2f}'} |")
+    parser.add_argument("--runs", type=int, default=501)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--steps", type=int, default=20, help="steps of each run whose speed is measured")
+    parser.add_argument("--pairs", type=int, default=3, help="runs with a page, and as many without")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    print("| measurement | median | processor, s |\n|---|---|---|")
+    for row in measure(parser.parse_args()):
+        print(row, flush=True)
 
 
 if __name__ == "__main__":
