@@ -65,6 +65,7 @@ CURVES = {
 ACTIONS = {
     "stop": message("Stop and save"),
     "stopping": message("Stopping, and saving a checkpoint"),
+    "stop_now": message("Stop now, without saving"),
     "resume": message("Resume"),
     "chat": message("Chat"),
     "export": message("Export"),

@@ -32,8 +32,9 @@ export function Actions({t, lang, run, toChat, isChatting}) {
   const stop = () => act("stop", async () => {
     await send("stop");
     announce(t("run.action.stopping"));
-    setTimeout(() => setBusy(""), STOP_AGAIN);
+    setTimeout(() => setBusy("stop again"), STOP_AGAIN);
   });
+  const stopLabel = {stop: "stopping", "stop again": "stop_now"}[busy] ?? "stop";
   const resume = (anyway) => act("resume", async () => {
     const {launch} = await send("resume", {anyway});
     setBusy("");
@@ -50,7 +51,7 @@ export function Actions({t, lang, run, toChat, isChatting}) {
     <div class="line">
       ${run.live
         ? html`<${Button} icon="stop" disabled=${busy === "stop"} onClick=${stop}>
-            ${t(busy === "stop" ? "run.action.stopping" : "run.action.stop")}<//>`
+            ${t(`run.action.${stopLabel}`)}<//>`
         : run.can_resume && html`<${Button} kind="primary" disabled=${busy === "resume"} onClick=${() => resume(false)}>
             ${t("run.action.resume")}<//>`}
       <${Button} onClick=${toChat} disabled=${!hasModel} aria-expanded=${isChatting}>${t("run.action.chat")}<//>
