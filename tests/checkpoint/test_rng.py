@@ -74,10 +74,13 @@ def plain(state):
     return {name: (tensor.dtype, tensor.tolist()) for name, tensor in state.items()}
 
 
-def test_another_number_of_processes_is_refused():
+def test_another_number_of_processes_is_refused_unless_it_is_allowed():
     state = rng.capture(CPU)
     with pytest.raises(CheckpointError, match="written by 2 processes and this run has 1"):
         rng.select_rank([state, state], 0, 1)
+    states = [state, dict(state)]
+    assert rng.select_rank(states, 0, 1, ["trainer.devices"]) is states[0]
+    assert [rng.select_rank(states, rank, 3, ["trainer.devices"]) for rank in range(3)][2] is states[0]
 
 
 def test_another_kind_of_device_is_logged(caplog):

@@ -144,6 +144,23 @@ def test_validation_sees_each_row_once(processes: int, micro: int, rows: Any) ->
         assert len(lengths) <= micro
 
 
+def test_a_filler_takes_the_place_of_an_empty_micro_batch_and_counts_nothing(rows: Any) -> None:
+    made = rows()
+    plain, filled = (
+        [
+            *(b for rank in (0, 1) for b in build_train_loader(made, order(made, 2, rank), lambda: 0, fill=fill)),
+            *(b for rank in (0, 4) for b in build_val_loader(made, 2, 5, rank, fill=fill)),
+        ]
+        for fill in (False, True)
+    )
+    assert sum(not batch["rows"] for batch in plain) > 1
+    for before, after in zip(plain, filled, strict=True):
+        assert all(before[name] == after[name] for name in ("rows", "tokens", "step_targets"))
+        assert ("filler" in after) == (not before["rows"])
+        if "filler" in after:
+            assert after["input_ids"].shape == (1, int(made.lengths.min()))
+
+
 def test_a_token_of_one_packed_document_never_changes_another_s_logits(rows: Any) -> None:
     made = rows(Packing.best_fit)
     run = compose(["model=tiny", "precision=fp32"]).run

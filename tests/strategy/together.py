@@ -93,7 +93,8 @@ def train_together(count: int, *runs: tuple[Path, Sequence[str]]) -> None:
 
     def work() -> None:
         for port, (folder, words) in zip(ports, runs, strict=True):
-            os.environ["MASTER_PORT"] = str(port)  # the last run's store may still listen
+            # the last run's store may still listen, and Lightning has removed the size
+            os.environ.update(MASTER_PORT=str(port), WORLD_SIZE=str(count))
             tiny(folder, *words)
 
     run_together(count, work)
