@@ -119,7 +119,7 @@ class PreferenceModule(StageModule):
     def is_starting(self) -> bool:
         """Returns, once, whether this micro-batch is the first of a run in which policy and reference must be the
         same."""
-        if self._checked or not self.training or self._trainer is None:
+        if self._checked or self.is_idle or not self.training or self._trainer is None:
             return False
         self._checked = True
         return bool(self.trainer.global_step == 0)

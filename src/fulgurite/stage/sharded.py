@@ -29,6 +29,8 @@ class ShardableStage(TrainerHooks):
     model: Any
     is_sharded = False
     """Whether each process holds a part of every parameter."""
+    is_idle = False
+    """Whether the current pass is over a filler."""
     _metric_sums: dict[str, Tensor]
 
     def shard(self, sharder: Sharder) -> None:
@@ -60,10 +62,11 @@ class ShardableStage(TrainerHooks):
 
     def compute_idle(self, batch: dict[str, Any], compute: Callable[[dict[str, Any]], Tensor]) -> Tensor:
         """Returns 0 with a gradient of 0 for every trained parameter that `compute` uses, by a pass over a filler."""
-        kept = dict(self._metric_sums)
-        loss = compute(batch) * 0.0
-        self._metric_sums = kept
-        return loss
+        kept, self.is_idle = dict(self._metric_sums), True
+        try:
+            return compute(batch) * 0.0
+        finally:
+            self._metric_sums, self.is_idle = kept, False
 
     def sum_nothing(self) -> Tensor:
         """Returns a zero that depends on every trained parameter: a process without examples joins the reduction."""
