@@ -8,14 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from fulgurite.config.compose import compose
-from fulgurite.config.hydra_internals import HYDRA_TESTED, KeptConfigs, keep_configs, parse_fast
+from fulgurite.config.hydra_internals import HYDRA_TESTED, MOST_KEPT, KeptConfigs, KeptLoader, keep_configs, parse_fast
 from fulgurite.config.paths import find_conf_dir
+from fulgurite.config.registry import register
+from fulgurite.errors import ConfigError
 
 
 def build_repository() -> KeptConfigs:
@@ -87,3 +90,61 @@ def test_libyaml_reads_every_file_of_conf_as_omegaconf_does(tmp_path: Path) -> N
     twice.write_text("lr: 1e-4\n")
     with parse_fast():
         assert OmegaConf.load(twice).lr == 1e-4
+
+
+def compose_with_hydra(words: list[str], keeps: bool) -> DictConfig:
+    """Hydra's config of the words, without what we make of it."""
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
+        if keeps:
+            keep_configs()
+        return hydra_compose("train", overrides=words, return_hydra_config=True)
+
+
+def list_types(config: DictConfig) -> list[type | None]:
+    """The type of each node that is a dictionary."""
+    nodes = [config._get_node(key) for key in config]
+    inner = [node for node in nodes if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing()]
+    return [OmegaConf.get_type(config), *(kind for node in inner for kind in list_types(node))]
+
+
+@pytest.mark.parametrize("words", [
+    [], ["optim.lr=1e-3", "stage=dpo"], ["method=lora", "method.rank=4", "scheduler=cosine"],
+    ["+experiment=dpo_guide", "logger=[csv,wandb]", "logger.wandb.project=x"], ["callback=[progress]"],
+    ["+sweep=sft_lora"],
+], ids=" ".join)
+def test_kept_composition_is_that_of_hydra(words: list[str]) -> None:
+    plain = compose_with_hydra(words, keeps=False)
+    KeptLoader.kept.clear()
+    first = compose_with_hydra(words, keeps=True)
+    first.seed, first.hydra.job.name = 99, "changed"  # what is kept is not what was returned
+    compose_with_hydra([*words, "seed=7"], keeps=True)
+    assert len(KeptLoader.kept) == 1
+    again = compose_with_hydra(words, keeps=True)
+    assert OmegaConf.to_container(again) == OmegaConf.to_container(plain)
+    assert list_types(again) == list_types(plain)
+    assert len(list_types(again)) > 20
+
+
+def test_kept_composition_refuses_what_hydra_refuses() -> None:
+    for words, said in ((["optim.lrr=1"], "optim.lrr"), (["optim.lr=abc"], "number"), (["method=nope"], "nope")):
+        for _ in range(2):
+            compose(["model=tiny"])
+            with pytest.raises(ConfigError, match=said):
+                compose(["model=tiny", *words])
+
+
+def test_few_compositions_are_kept() -> None:
+    KeptLoader.kept.update({(number,): None for number in range(MOST_KEPT)})
+    compose(["model=tiny", "optim=sgd"])
+    assert len(KeptLoader.kept) == 1
+
+
+def test_option_that_appears_later_is_found(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    compose(["model=tiny"], config_dir=tmp_path)
+    with pytest.raises(ConfigError, match="mine"):
+        compose(["model=tiny", "+experiment=mine"], config_dir=tmp_path)
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 5\n")
+    assert compose(["model=tiny", "+experiment=mine"], config_dir=tmp_path).run.seed == 5
