@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.end_to_end.runs import rows, tiny
+from tests.forked import train_in_two_processes
 
 from fulgurite.config.compose import compose
 from fulgurite.errors import CheckpointError, ConfigError
@@ -178,11 +177,8 @@ def test_two_processes_end_together(tmp_path: Path) -> None:
     ]
     given = [w for w in given if w != "data.max_samples=4"]
     given += ["trainer.early_stopping_patience=2", "data.max_samples=8", f"run_dir={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fulgurite", "train", *given], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    written = train_in_two_processes(given)
     step, best = ends(evaluations(tmp_path), 2) or (0, 0)
     assert 0 < best < step < 30
     assert (tmp_path / "checkpoints" / "last").resolve().name == f"step-{step}"
-    assert done.stderr.count(f"Stopped early at step {step} of 30: ") == 1
+    assert written.count(f"Stopped early at step {step} of 30: ") == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 from tests.conftest import cells
 from tests.end_to_end.runs import last, losses, rows, tiny, weights
 from tests.end_to_end.stopping import stop_at
+from tests.forked import train_in_two_processes
 from tests.stage.preference_data import pairs, words_of, written
 
 from fulgurite.errors import Interrupted
@@ -113,10 +112,8 @@ def test_two_processes_are_one(name: str, words: Any, tmp_path: Path) -> None:
         "optim=sgd", "optim.lr=0.1", "trainer.eval_every=3", "precision=fp32", "model=tiny", "data.val_fraction=0.1",
     ]
     one, two = tiny(tmp_path / "one", *said), tmp_path / "two"
-    command = [sys.executable, "-m", "fulgurite", "train", *said, f"run_dir={two}", "trainer.devices=2"]
-    command += ["plan.allow=[rate.high-for-preference]"] + ([] if name == "rm" else ["stage.prompts=[]"])
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    more = ["plan.allow=[rate.high-for-preference]"] + ([] if name == "rm" else ["stage.prompts=[]"])
+    train_in_two_processes([*said, f"run_dir={two}", "trainer.devices=2", *more])
     for mine, theirs in zip(rows(two), rows(one), strict=True):
         assert mine == pytest.approx(
             theirs, rel=1e-6, abs=2e-6

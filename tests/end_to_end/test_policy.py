@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 import torch
 from tests.conftest import cells
 from tests.end_to_end.runs import rows, tiny, weights
+from tests.forked import train_in_two_processes
 from tests.stage.policy_runs import GRPO, PPO, column, gain
 from transformers import AutoModelForCausalLM
 
@@ -268,12 +267,10 @@ def test_two_processes_are_one(name: str, tmp_path: Path) -> None:
         "trainer.save_every=3", "data.max_samples=60",
     ]
     one, two = tiny(tmp_path / "one", *words), tmp_path / "two"
-    command = [
-        sys.executable, "-m", "fulgurite", "train", "model=tiny", "stage.prompts=[]", *words, f"run_dir={two}",
-        "trainer.devices=2", "plan.allow=[steps.too-few,rate.out-of-band]",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    train_in_two_processes([
+        "model=tiny", "stage.prompts=[]", *words, f"run_dir={two}", "trainer.devices=2",
+        "plan.allow=[steps.too-few,rate.out-of-band]",
+    ])
     for mine, theirs in zip(rows(two), rows(one), strict=True):
         timed = {key for key in theirs if "per_second" in key}
         assert {k: v for k, v in mine.items() if k not in timed} == pytest.approx(

@@ -9,11 +9,11 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forked import ForkedCommand
 
 SHORT = (
     "model=tiny", "data.max_samples=60", "precision=fp32", "trainer.max_steps=9", "trainer.global_batch_size=6",
@@ -35,9 +35,8 @@ CLOCK = {"train/tokens_per_second"}
 pytestmark = pytest.mark.slow
 
 
-def start(run: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "fulgurite", "train", *(words or (*WORDS, f"run_dir={run}"))]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def start(run: Path, *words: str) -> ForkedCommand:
+    return ForkedCommand(["train", *(words or (*WORDS, f"run_dir={run}"))])
 
 
 def in_this_process(*words: str) -> tuple[int, list[str]]:
@@ -50,7 +49,7 @@ def in_this_process(*words: str) -> tuple[int, list[str]]:
     return status, [line for line in heard.getvalue().splitlines() if line.startswith("error:")]
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
+def finish(process: ForkedCommand) -> tuple[int, list[str]]:
     """The exit status, and the lines on stderr that tell of an error."""
     words = process.communicate(timeout=300)[1]
     assert "Traceback" not in words, words
