@@ -33,7 +33,7 @@ from fulgurite.errors import DataError
 from fulgurite.language.library_errors import translate_error
 
 UNTAUGHT = (
-    "launcher.",
+    "launcher",
     "logger.",
     "model.hidden",
     "model.layers",
@@ -44,7 +44,7 @@ UNTAUGHT = (
     "run_dir",
     "stage.engine",
 )
-"""Beginnings of the names of parameters that are not about fine-tuning."""
+"""Beginnings of the names of parameters and groups that are not about fine-tuning."""
 LONGEST = 260
 """Maximum characters of a derived answer with its advice, so that a conversation has about 120 tokens."""
 HELD_OUT_ONE_IN = 8
@@ -180,7 +180,7 @@ def list_own_options() -> list[type[Option]]:
     load_options()
     named = list_groups()
     everything = [cls for by_name in named.values() for cls in by_name.values()]
-    return [cls for cls in everything if cls.__module__.startswith("fulgurite.")]
+    return [c for c in everything if c.__module__.startswith("fulgurite.") and c.room not in UNTAUGHT]
 
 
 def list_own_knobs(classes: Iterable[type[Option]]) -> list[list[Knob]]:
