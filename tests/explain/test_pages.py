@@ -111,3 +111,9 @@ def test_schedules_say_which_others_are_the_same_curve() -> None:
 def test_compute_types_say_what_is_held_in_which_type() -> None:
     assert re.search(r"frozen weights +bfloat16", build_option_page("precision", "bf16"))
     assert re.search(r"^pure_bf16( +bfloat16){5}$", build_group_page("precision"), re.M)
+
+
+def test_a_group_names_what_it_does_not_offer() -> None:
+    text = " ".join(build_group_page("strategy").split())
+    assert "Not offered: DeepSpeed." in text
+    assert "stages 1 and 2 are strategy.reshard=false" in text

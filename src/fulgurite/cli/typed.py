@@ -19,8 +19,10 @@ from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
 from fulgurite.config.schema import Knob, list_groups
 from fulgurite.errors import ConfigError
 from fulgurite.foreign_names.entry import ForeignName
+from fulgurite.foreign_names.notes import DEEPSPEED
 from fulgurite.foreign_names.settings import Setting, find_value, quote_value, translate_entry
 from fulgurite.foreign_names.settings_file import is_settings_file, read_settings
+from fulgurite.foreign_names.sharding import find_strategy
 from fulgurite.foreign_names.table import find_names
 from fulgurite.language.message import UserMessage, message
 
@@ -107,7 +109,8 @@ def _repair_flag(typed: TypedWords, word: str, following: str, knobs: dict[str, 
     takes_next = not equals and following and not _is_flag(following) and "=" not in following
     if takes_next:
         value = following
-    if takes_next and is_settings_file(following):
+    names_strategy = any(entry.words == "strategy" for entry in find_names(name))
+    if takes_next and is_settings_file(following) and not names_strategy:
         typed.add(_repair_file(following))
         return 2
     if (found := _translate(name.replace("-", "_"), value or "true", knobs)) is None:
@@ -132,7 +135,8 @@ def _repair_word(word: str, knobs: dict[str, Knob], multirun: bool) -> Repair | 
         return Repair([f"{new}={value}"], _explain_other(word, [f"{new}={value}"]))
     if name in list_groups():
         options = list_options_for(name, value)
-        return None if options in ([word], []) else Repair(options, _explain_other(word, options))
+        note = DEEPSPEED if name == "strategy" and find_strategy(value) is not None else UserMessage()
+        return None if options in ([word], []) else Repair(options, _explain_other(word, options), note)
     return None if "." in name and name.rpartition(".")[0] in knobs else _translate(name, value, knobs)
 
 

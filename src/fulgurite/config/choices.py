@@ -10,6 +10,7 @@ from fulgurite.config.paths import find_conf_dir, is_there
 from fulgurite.config.run import GROUPS, SEVERAL
 from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.foreign_names.settings import find_value
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`owner/name`, as on the hub."""
@@ -65,6 +66,8 @@ def suggest_instead(group: str, word: str) -> str:
     nothing if it is none of them."""
     if group == "trainer" and word in EARLIER_TRAINERS:
         return f" Write {EARLIER_TRAINERS[word]}."
+    if group == "strategy" and (words := find_value(group, word)) is not None:
+        return f" Write {words}."
     if group not in ("model", "data"):
         return ""
     path = (

@@ -26,6 +26,7 @@ from fulgurite.explain.knob_index import (
 from fulgurite.explain.layout import format_kind, format_usual, format_value
 from fulgurite.language.catalogue import translate, translate_text
 from fulgurite.language.current import get_language
+from fulgurite.language.message import message
 from fulgurite.text.layout import count_cells, format_labels, format_table, measure_width, pad, wrap_paragraph
 
 
@@ -51,6 +52,16 @@ def build_option_page(group: str, name: str) -> str:
     more += [(translate("the curve"), f"fulgurite explain {group}={name} --plot")] if cls.plots else []
     return "\n\n".join([*parts, format_labels(more, columns)])
 
+LEFT_OUT = {
+    "strategy": message(
+        "Not offered: DeepSpeed. Lightning runs it on GPUs alone; DeepSpeed clips gradients itself, so that neither "
+        "the recorded norm nor the check for values that are not finite would hold; its checkpoints are pickles. Its "
+        "stages are settings of strategy=fsdp: stage 3 is the default, stages 1 and 2 are strategy.reshard=false, "
+        "offloading to the CPU is strategy.offload=true. Offloading to NVMe has no counterpart."
+    ),
+}
+"""What people ask a group for that it does not have, and what to take."""
+
 
 def build_group_page(group: str) -> str:
     """A group's options side by side, when to take which, and their knobs."""
@@ -61,6 +72,7 @@ def build_group_page(group: str) -> str:
     parts += [format_labels(rows, columns)] if rows else []
     parts += [format_table(*dtypes)] if (dtypes := _tabulate_dtypes(group)) else []
     parts += _tabulate_bytes() if group == "precision" else []
+    parts += [wrap_paragraph(str(LEFT_OUT[group]), columns)] if group in LEFT_OUT else []
     shared = merge_knobs(k for k in list_every_knob() if k.group.partition(".")[0] == group)
     if shared:
         parts.append(translate("Parameters:") + "\n" + _format_knobs(shared, columns, tuple(named)))

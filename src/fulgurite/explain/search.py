@@ -21,6 +21,7 @@ from fulgurite.explain.pages import (
     list_choices,
 )
 from fulgurite.foreign_names.entry import ForeignName, normalize_name
+from fulgurite.foreign_names.settings import find_value
 from fulgurite.foreign_names.table import find_names, list_foreign_names
 from fulgurite.language.message import UserMessage, message
 from fulgurite.text.layout import format_labels, measure_width
@@ -166,6 +167,11 @@ def _describe_option(group: str, name: str) -> str:
     known = list_choices(group)
     if not known:
         raise ConfigError("{group} has no options.", group=group)
+    if words := find_value(group, name):
+        raise ConfigError(
+            "{group}={name} is written {words} here; `fulgurite explain {group}` shows the options.",
+            group=group, name=name, words=words,
+        )
     hint = suggest_similar(name, known) or message(" There are {names}.", names=", ".join(known))
     raise ConfigError("{group} has no option {name!r}.{hint}", group=group, name=name, hint=hint)
 

@@ -17,7 +17,10 @@ LIGER = message(
     "Not needed: the loss is computed in chunks, so that the logits of a whole batch are never in memory."
 )
 ATTENTION = message("torch's own attention (sdpa) uses the flash kernel if the device has one; nothing is to be set.")
-DEEPSPEED = message("strategy=ddp trains on several devices; ZeRO, DeepSpeed and FSDP are not offered.")
+DEEPSPEED = message(
+    "DeepSpeed is not offered; torch's FSDP2 divides the same parts. ZeRO stage 3 is strategy=fsdp, stages 1 and 2 add "
+    "strategy.reshard=false, and offloading to the CPU adds strategy.offload=true."
+)
 PACKING = message("Packed examples are always kept apart, so that none attends to another.")
 PREPROCESSING = message("Not needed: the data are tokenized once and cached.")
 TIMEOUT = message("Not needed: the processes of a run watch each other, and end together.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fulgurite.foreign_names.entry import VALUE, ForeignName
+from fulgurite.foreign_names.sharding import find_strategy
 from fulgurite.foreign_names.table import find_names
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "none", "null", "")
@@ -24,7 +25,8 @@ VALUES: dict[str, dict[str, str]] = {
     },
     "trainer.accelerator": {"gpu": "trainer.accelerator=cuda", "nvidia": "trainer.accelerator=cuda"},
     "trainer.devices": {"auto": "", "-1": ""},
-    "strategy": {"ddp_spawn": "strategy=ddp", "dp": "strategy=ddp", "single_device": "strategy=auto"},
+    "strategy": {"ddp_spawn": "strategy=ddp", "dp": "strategy=ddp", "single_device": "strategy=auto",
+                 "ddp_find_unused_parameters_true": "strategy=ddp", "model_parallel": "strategy=fsdp"},
     "optim": {
         "adam": "optim=adamw", "adamw_torch": "optim=adamw", "adamw_torch_fused": "optim=adamw",
         "adamw_hf": "optim=adamw",
@@ -77,7 +79,8 @@ class Setting:
 
 def find_value(target: str, value: str) -> str | None:
     """Returns the words for a value that `target` has elsewhere; None if the value is not known."""
-    return VALUES.get(target, {}).get(value.strip().casefold())
+    known = VALUES.get(target, {}).get(value.strip().casefold())
+    return find_strategy(value) if known is None and target == "strategy" else known
 
 
 def translate_setting(name: str, value: str) -> Setting | None:
@@ -99,6 +102,10 @@ def translate_entry(entry: ForeignName, value: str) -> Setting:
         return Setting(entry)
     if entry.is_switch:
         return Setting(entry, () if lower in FALSE else tuple(entry.words.split()))
+    if entry.words == "strategy" and lower in FALSE and lower != "0":
+        return Setting(entry)
+    if entry.words == "strategy" and (known := find_value(entry.words, value)) is not None:
+        return Setting(entry, tuple(known.split()))
     if not entry.carries:
         return Setting(entry, tuple(entry.words.split()), is_copied=False)
     if lower in ("null", "none", "") and entry.words not in VALUES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -77,8 +78,8 @@ def _translate(
     for name, entries in known.items():
         value = settings[name]
         entry = next((entry for entry in entries if entry.owner == owner), entries[0])
-        if value is None or isinstance(value, Mapping):
-            continue
+        if value is None or (isinstance(value, Mapping) and entry.words != "strategy"):
+            continue  # a mapping is DeepSpeed's own config
         found = translate_entry(entry, _to_text(value))
         if not entry.words:
             left += [name] if not str(entry.note.template).startswith("Not needed") else []
@@ -115,6 +116,8 @@ def _compute_batch_size(settings: Mapping[str, Any]) -> dict[str, str]:
 def _to_text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(str(item) for item in value)
+    if isinstance(value, Mapping):
+        return json.dumps(value, default=str)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
