@@ -169,8 +169,8 @@ def _describe_option(group: str, name: str) -> str:
         raise ConfigError("{group} has no options.", group=group)
     if words := find_value(group, name):
         raise ConfigError(
-            "{group}={name} is written {words} here; `fulgurite explain {group}` shows the options.",
-            group=group, name=name, words=words,
+            "{group}={name} is written {words} here; {command} shows the options.",
+            group=group, name=name, words=words, command=f"`fulgurite explain {group}`",
         )
     hint = suggest_similar(name, known) or message(" There are {names}.", names=", ".join(known))
     raise ConfigError("{group} has no option {name!r}.{hint}", group=group, name=name, hint=hint)
