@@ -104,7 +104,7 @@ def test_a_signal_outside_of_training_ends_the_command(
 def test_a_closed_pipe_ends_no_run_as_if_it_were_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fulgurite.cli.main.closed_output", lambda: None)
+    monkeypatch.setattr("fulgurite.cli.main.discard_output", lambda: None)
     for name, status in (("runs", 0), ("train", 2)):
         monkeypatch.setitem(module.COMMANDS, name, raises(BrokenPipeError(32, "Broken pipe")))
         assert main([name]) == status

@@ -104,7 +104,7 @@ def test_packed_rows_come_with_their_documents_and_padding_is_one_more(rows: Any
     for batch in build_train_loader(made, order(made), lambda: 0):
         expected, longest = [], batch["input_ids"].shape[1]
         for n in batch["rows"]:
-            pieces = made.pieces[made.is_starting[n] : made.is_starting[n + 1]]
+            pieces = made.pieces[made.starts[n] : made.starts[n + 1]]
             expected += [int(end - begin) for _, begin, end in pieces]
             expected += [longest - int(made.lengths[n])] if made.lengths[n] < longest else []
         assert batch["documents"].lengths == tuple(expected)

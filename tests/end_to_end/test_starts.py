@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from fulgurite.config.compose import compose
 from fulgurite.data.example import Message
 from fulgurite.errors import CheckpointError, ConfigError, Interrupted, ModelError, RequestError
-from fulgurite.export.adapter import fresh_base
+from fulgurite.export.adapter import load_fresh_base
 from fulgurite.export.model import export_main
 from fulgurite.model.config import Hf
 from fulgurite.model.reward_head import add_reward_head, compute_rewards, get_head
@@ -208,7 +208,7 @@ def test_an_exported_reward_adapter_includes_its_head(method: str, sft: Path, wo
     assert not (out / "model.safetensors").exists()
     tokenizer, ours = AutoTokenizer.from_pretrained(out), load_run(folder, exact=True)
     if method == "qlora":  # its 4 bits are the run's own: a stranger quantises for himself
-        theirs = PeftModel.from_pretrained(add_reward_head(fresh_base(ours)), out)
+        theirs = PeftModel.from_pretrained(add_reward_head(load_fresh_base(ours)), out)
     else:
         theirs = AutoPeftModelForSequenceClassification.from_pretrained(out, num_labels=1, dtype=torch.float32)
     theirs.config.pad_token_id = tokenizer.pad_token_id

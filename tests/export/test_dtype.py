@@ -13,7 +13,7 @@ from tests.export.exports import export, save_tiny
 
 from fulgurite.config.export_arguments import ExportDtype
 from fulgurite.errors import RequestError
-from fulgurite.export.dtype import cast, rounded, written_dtype
+from fulgurite.export.dtype import cast, rounded, choose_written_dtype
 from fulgurite.export.model import load_run
 from fulgurite.model.config import Hf
 
@@ -86,4 +86,4 @@ def test_the_dtype_is_the_given_one_else_that_of_the_base(
     asked: ExportDtype | None, kind: torch.dtype, tmp_path: Path
 ) -> None:
     model = Hf(path=str(save_tiny(tmp_path, torch.bfloat16)))
-    assert written_dtype(asked, model) == kind
+    assert choose_written_dtype(asked, model) == kind

@@ -14,7 +14,7 @@ from fulgurite.config.facts import Facts
 from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_options
 from fulgurite.optim.config import MuonScale
-from fulgurite.optim.default_lrs import MUON_OWN, TABLE, recommend, recommend_adam, row, size_class, usual, usual_adam
+from fulgurite.optim.default_lrs import MUON_OWN, TABLE, recommend, recommend_adam, row, find_size_class, usual, find_usual_adam
 
 load_options()
 SIZES = {0.135: 0, 0.5: 0, 0.6: 1, 4.0: 1, 7.0: 2, 14.0: 2, 70.0: 3}
@@ -45,11 +45,11 @@ def test_recommended_rates_are_usual_for_their_row() -> None:
 
 @pytest.mark.parametrize(("billions", "column"), SIZES.items())
 def test_size_classes_end_at_half_four_and_fourteen_billion(billions: float, column: int) -> None:
-    assert size_class(billions) == column
+    assert find_size_class(billions) == column
 
 
 def test_unknown_size_counts_as_seven_billion(base: RunConfig) -> None:
-    assert size_class(None) == size_class(7.0)
+    assert find_size_class(None) == find_size_class(7.0)
     run = with_options(base, model="hf")
     assert run.model.billions() is None
     derived = recommend(run, Facts())
@@ -126,6 +126,6 @@ def test_muons_own_scale_takes_its_rate_and_adams_for_the_rest(base: RunConfig) 
     own = dataclasses.replace(base, optim=optim(scale=MuonScale.own, lr=0.02))  # type: ignore[call-arg]
     assert recommend(own, Facts()) is MUON_OWN
     assert recommend_adam(own, Facts()).value == 1e-4
-    assert usual_adam(own) == usual(base)
+    assert find_usual_adam(own) == usual(base)
     matched = dataclasses.replace(base, optim=optim(scale=MuonScale.rms, lr=3e-4))  # type: ignore[call-arg]
     assert recommend_adam(matched, Facts()).value == 3e-4

@@ -63,7 +63,7 @@ CASES: list[tuple[Scheduler, str, Kwargs]] = [
         (
             WarmupStableDecay(decay_ratio=d, min_ratio=m),
             "warmup_stable_decay",
-            lambda c, t, w: {"num_decay_steps": curves.decay_steps(t, w, c.decay_ratio), "min_lr_ratio": c.min_ratio},
+            lambda c, t, w: {"num_decay_steps": curves.count_decay_steps(t, w, c.decay_ratio), "min_lr_ratio": c.min_ratio},
         )
         for d, m in itertools.product((0.01, 0.2, 2 / 3, 1.0), (0.0, 0.1))
     ),
@@ -140,7 +140,7 @@ def test_a_curve_is_not_built_from_an_unfilled_warmup() -> None:
     [(1000, 100, 0.2, 200), (10, 0, 0.01, 1), (10, 8, 1.0, 2), (10, 10, 0.5, 0), (5, 9, 0.5, 0)],
 )
 def test_the_fall_takes_no_more_than_the_warmup_leaves(total: int, warmup: int, ratio: float, steps: int) -> None:
-    assert curves.decay_steps(total, warmup, ratio) == steps
+    assert curves.count_decay_steps(total, warmup, ratio) == steps
 
 
 def test_curves_and_their_plot_load_no_torch() -> None:

@@ -40,7 +40,7 @@ class Ending:
 
 
 @contextlib.contextmanager
-def answering_signals() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """Raise Interrupted for SIGTERM and its kin inside the block, as Python does for Ctrl-C. Training has handlers
     of its own."""
     if threading.current_thread() is not threading.main_thread():
@@ -69,7 +69,7 @@ def end(error: BaseException, debug: bool) -> int:
 
     One of several processes hands its line to its launcher instead, which prints one for all of them.
     """
-    found = ending_of(error)
+    found = describe_ending(error)
     if debug:
         traceback.print_exception(error)
     if not found.line:
@@ -85,7 +85,7 @@ def end(error: BaseException, debug: bool) -> int:
     return found.status
 
 
-def ending_of(error: BaseException) -> Ending:
+def describe_ending(error: BaseException) -> Ending:
     """The exit status and the line for any exception: 2 for a wrong request, 3 for a failure, 130 and 143 for an
     interrupt."""
     if isinstance(error, FulguriteError | Interrupted):
@@ -104,16 +104,16 @@ def ending_of(error: BaseException) -> Ending:
         return Ending(TrainingFailed.exit_status, str(gone), lost=True)
     if isinstance(error, OSError):  # a file or a pipe that nobody expected to refuse
         text = " ".join(str(error).split())[:300] or type(error).__name__
-        refused = message("{text} (at {place}). --debug shows the traceback.", text=text, place=place_of(error))
+        refused = message("{text} (at {place}). --debug shows the traceback.", text=text, place=find_place(error))
         return Ending(2, str(refused))
     unexpected = message(
         "Unexpected {error} (at {place}). This is a bug of fulgurite: no exception should reach this place. --debug "
-        "shows the traceback.", error=_last_line(error), place=place_of(error),
+        "shows the traceback.", error=_last_line(error), place=find_place(error),
     )
     return Ending(TrainingFailed.exit_status, str(unexpected))
 
 
-def place_of(error: BaseException) -> str:
+def find_place(error: BaseException) -> str:
     """`fulgurite/stage/policy.py:123`, the innermost frame of ours; the innermost of all if none is ours."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(HOME)]
@@ -158,7 +158,7 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("DistError" in names or any(words in str(error) for words in LOST))
 
 
-def closed_output() -> None:
+def discard_output() -> None:
     """Send further output nowhere: its reader has left, as `| head` does."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fulgurite import __version__
-from fulgurite.cli.ending import answering_signals, closed_output, end
+from fulgurite.cli.ending import raise_on_signals, discard_output, end
 from fulgurite.cli.help import asks
 from fulgurite.cli.parser import build_parser, parse
 from fulgurite.errors import ConfigError, join_or
@@ -98,14 +98,14 @@ def main(words: Sequence[str] | None = None) -> int:
     before = get_language(), os.environ.get(VARIABLE)
     try:
         given = _set_language(given)
-        with answering_signals():
+        with raise_on_signals():
             if "RANK" in os.environ:
                 from fulgurite.train.rank_process import follow_launcher
 
                 follow_launcher()
             return _run(given)
     except BrokenPipeError as error:
-        closed_output()
+        discard_output()
         return 0 if given[:1] != ["train"] else end(error, debug)
     except BaseException as error:  # whatever it is, it is one line and a status
         return end(error, debug)

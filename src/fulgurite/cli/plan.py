@@ -26,7 +26,7 @@ def plan_main(words: list[str]) -> int:
         words = check_typed("plan", words, *list_flags("plan"))
     given = parse("plan", words)
     if given.rules:
-        print(rules_table(given.json))
+        print(format_rules(given.json))
         return 0
     from pathlib import Path
 
@@ -96,7 +96,7 @@ def _planned(composed: Composed, as_json: bool, probed: bool, word: str | None) 
     return 2 if plan.refused else 0
 
 
-def rules_table(as_json: bool = False) -> str:
+def format_rules(as_json: bool = False) -> str:
     """Every rule, in the order of the files; for programs as a list of objects."""
     from fulgurite.language.catalogue import translate_template
     from fulgurite.plan.rules import RULES

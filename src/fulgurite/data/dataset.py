@@ -82,7 +82,7 @@ class TokenDataset:
     """
 
     def __init__(self, encoded: TokenizedData, pieces: Ints, starts: Ints, packed: bool) -> None:
-        self.encoded, self.pieces, self.is_starting, self.packed = encoded, pieces, starts, packed
+        self.encoded, self.pieces, self.starts, self.packed = encoded, pieces, starts, packed
         tokens = pieces[:, 2] - pieces[:, 1]
         labels = np.fromiter((encoded.labels(*map(int, p)) for p in pieces), dtype=np.int64, count=len(pieces))
         # reduceat sums from each start to the next: the pieces of a row in one call.
@@ -92,7 +92,7 @@ class TokenDataset:
         """The weights in the mean over a step: the label tokens."""
 
     def __len__(self) -> int:
-        return len(self.is_starting) - 1
+        return len(self.starts) - 1
 
     def __getitem__(self, i: int) -> TokenRow:
         parts = [self._document(*map(int, piece)) for piece in self._pieces(i)]
@@ -104,7 +104,7 @@ class TokenDataset:
         return [str(self.encoded.place(int(n))) for n in self._pieces(i)[:, 0]]
 
     def _pieces(self, i: int) -> Ints:
-        return self.pieces[self.is_starting[i] : self.is_starting[i + 1]]
+        return self.pieces[self.starts[i] : self.starts[i + 1]]
 
     def _document(self, example: int, begin: int, end: int) -> tuple[Ints, Ints, Ints]:
         ids, learn = self.encoded.tokens(example, begin, end)

@@ -46,4 +46,4 @@ class PromptDataset:
         return self._rows.places(row)[0]
 
     def _example(self, row: int) -> Example:
-        return self._examples[int(self._rows.pieces[self._rows.is_starting[row], 0])]
+        return self._examples[int(self._rows.pieces[self._rows.starts[row], 0])]

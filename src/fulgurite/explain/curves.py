@@ -15,7 +15,7 @@ from fulgurite.explain.losses import compute_course
 from fulgurite.language.catalogue import translate
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.equivalence import build_curve, fill_config
-from fulgurite.scheduler.plateau_curve import plateau_factors
+from fulgurite.scheduler.plateau_curve import compute_plateau_factors
 from fulgurite.scheduler.plot import EXAMPLE
 from fulgurite.stage.preference_table import get_row
 from fulgurite.text.plot import draw_braille
@@ -87,7 +87,7 @@ def draw_schedule(cls: Callable[[], Scheduler], total: int = 1000) -> str:
     """The schedule's factor on the peak rate; the plateau's by evaluation, on an example."""
     config: Any = cls()
     if config.monitors:
-        factors = [1.0, *plateau_factors(EXAMPLE, patience=config.patience, factor=config.factor)]
+        factors = [1.0, *compute_plateau_factors(EXAMPLE, patience=config.patience, factor=config.factor)]
         return draw_curve(
             factors, "0", "", str(len(factors) - 1), translate("The share of optim.lr by evaluation, an example")
         )

@@ -55,7 +55,7 @@ def base_name(model: Model) -> str | None:
     return model.base_name()
 
 
-def fresh_base(loaded: LoadedRun) -> PreTrainedModel:
+def load_fresh_base(loaded: LoadedRun) -> PreTrainedModel:
     """The run's base as a stranger has it, in float32; with its 4 bits as ordinary numbers under qlora."""
     fresh = load_named(loaded.run.model, torch.float32, reward=loaded.run.stage.gives_rewards).model
     return quantise(loaded.run.method, fresh, loaded.dtypes).float() if loaded.run.method.quantised else fresh

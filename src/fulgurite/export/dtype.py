@@ -18,12 +18,12 @@ from fulgurite.run.load import find_base
 WRITTEN = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def written_dtype(asked: ExportDtype | None, model: Model) -> torch.dtype:
+def choose_written_dtype(asked: ExportDtype | None, model: Model) -> torch.dtype:
     """The dtype to write: the one asked for, else the base's own."""
-    return WRITTEN[str(asked)] if asked is not None else base_dtype(model)
+    return WRITTEN[str(asked)] if asked is not None else find_base_dtype(model)
 
 
-def base_dtype(model: Model) -> torch.dtype:
+def find_base_dtype(model: Model) -> torch.dtype:
     """Returns the dtype in which the base of `model` is stored; float32 if it is unknown, or not one of an export.
 
     Of a run and of an adapter it is that of their base. As in transformers' dtype="auto", config.json counts first.

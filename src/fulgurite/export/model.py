@@ -20,8 +20,8 @@ from fulgurite.config.export_arguments import Export, read
 from fulgurite.config.registry import import_plugins
 from fulgurite.data.template_agreement import describe_difference
 from fulgurite.errors import ModelError, RequestError, is_shortage
-from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
-from fulgurite.export.dtype import cast, written_dtype
+from fulgurite.export.adapter import load_fresh_base, put_on, refuse_apart, round_adapter, write_adapter
+from fulgurite.export.dtype import cast, choose_written_dtype
 from fulgurite.export.result import Written
 from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.lock import hold_lock
@@ -114,13 +114,13 @@ def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
     Raises ModelError if a difference is above 1e-5, or if the folder has another chat template or does not know its
     stops.
     """
-    dtype = written_dtype(config.dtype, loaded.run.model)
+    dtype = choose_written_dtype(config.dtype, loaded.run.model)
     if loaded.run.stage.gives_rewards:
         from fulgurite.export.reward import write_reward
 
         return write_reward(loaded, out, config.merge, dtype)
     before = logits(loaded.model, loaded.tokenizer)
-    notes = give_generation(loaded)
+    notes = write_generation_settings(loaded)
     adapter = hasattr(loaded.model, "merge_and_unload")
     if adapter and not config.merge:
         refuse_apart(loaded.run.method, loaded.run.model)
@@ -135,7 +135,7 @@ def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
     return Written(difference, dtype, relative(rounded, exact), notes)
 
 
-def give_generation(loaded: LoadedRun) -> list[UserMessage]:
+def write_generation_settings(loaded: LoadedRun) -> list[UserMessage]:
     """Sets the model's stops and padding for generation; returns a sentence if the base's own config was invalid."""
     base: Any = unwrap_model(loaded.model)
     generation, dropped = select_valid(base.generation_config)
@@ -200,7 +200,7 @@ def verify(loaded: LoadedRun, out: Path, expected: Tensor, adapter: bool) -> flo
     code = bool(getattr(loaded.run.model, "trust_remote_code", False))
     tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=code)
     if adapter:
-        again: Any = put_on(fresh_base(loaded), out)
+        again: Any = put_on(load_fresh_base(loaded), out)
     else:
         again = AutoModelForCausalLM.from_pretrained(
             out, dtype=torch.float32, use_safetensors=True, trust_remote_code=code

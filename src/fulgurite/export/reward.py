@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fulgurite.data.example import Message
 from fulgurite.errors import ModelError, RequestError
-from fulgurite.export.adapter import fresh_base, put_on, refuse_apart, round_adapter, write_adapter
+from fulgurite.export.adapter import load_fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.dtype import cast
 from fulgurite.export.result import Written
 from fulgurite.language.message import UserMessage, message
@@ -46,7 +46,7 @@ def write_reward(loaded: LoadedRun, out: Path, merge: bool, dtype: torch.dtype) 
     if apart:
         refuse_apart(loaded.run.method, loaded.run.model)
     before = scores(model, loaded)
-    notes = give_padding(loaded, apart)
+    notes = set_padding(loaded, apart)
     exact = before
     if apart:
         write_apart(model, loaded.run.model, out)
@@ -66,7 +66,7 @@ def write_reward(loaded: LoadedRun, out: Path, merge: bool, dtype: torch.dtype) 
     return Written(difference, dtype, relative(rounded, exact), notes)
 
 
-def give_padding(loaded: LoadedRun, apart: bool) -> list[UserMessage]:
+def set_padding(loaded: LoadedRun, apart: bool) -> list[UserMessage]:
     """Gives the tokenizer a padding token that ends no answer; returns a sentence if one had to be added.
 
     Raises RequestError if a base that stays apart has no room for a new one.
@@ -131,7 +131,7 @@ def verify(loaded: LoadedRun, out: Path, before: Tensor, adapter: bool) -> float
     tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     again: Any
     if adapter:
-        base = add_reward_head(fresh_base(loaded))
+        base = add_reward_head(load_fresh_base(loaded))
         torch.nn.init.zeros_(get_head(base).weight)  # one that was left out would be seen
         # which an adapter's folder has no place for but its tokenizer
         base.config.pad_token_id = tokenizer.pad_token_id

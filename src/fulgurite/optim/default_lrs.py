@@ -155,7 +155,7 @@ def row(stage: str, method: str) -> LrRow:
     return own.get(like) or own.get("full") or TABLE[getattr(declared[0], "lr_like", "sft"), like]
 
 
-def size_class(billions: float | None) -> int:
+def find_size_class(billions: float | None) -> int:
     """Returns the column for a model size. An unknown size counts as 7 billion: a high rate does most harm there."""
     size = 7.0 if billions is None else billions
     return sum(size > top for top in SIZES)
@@ -163,7 +163,7 @@ def size_class(billions: float | None) -> int:
 
 def find_rate(run: RunConfig) -> Rate:
     """Returns the entry of the table for a run's stage, method and model size; of AdamW, before any factor."""
-    return row(run.stage.name, run.method.name)[size_class(run.model.billions())]
+    return row(run.stage.name, run.method.name)[find_size_class(run.model.billions())]
 
 
 def _factor(run: RunConfig) -> float:
@@ -177,7 +177,7 @@ def usual(run: RunConfig) -> Range:
     return own[1] if own else _usual(run, _factor(run))
 
 
-def usual_adam(run: RunConfig) -> Range:
+def find_usual_adam(run: RunConfig) -> Range:
     """Returns the usual range of the rate of what AdamW trains beside another optimizer."""
     return _usual(run, 1.0)
 
@@ -186,7 +186,7 @@ def _usual(run: RunConfig, factor: float) -> Range:
     span = find_rate(run).usual
     high = span.high or 1.0
     if get_loss(run.stage).sft_weight:  # orpo and cpo contain supervised fine-tuning, and take its rates (8e-6, 1e-4)
-        high = max(high, row("sft", run.method.name)[size_class(run.model.billions())].usual.high or 1.0)
+        high = max(high, row("sft", run.method.name)[find_size_class(run.model.billions())].usual.high or 1.0)
     return Range((span.low or 0) * factor, min(high * factor, 1.0))
 
 

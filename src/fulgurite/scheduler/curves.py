@@ -94,7 +94,7 @@ def warmup_stable_decay(step: int, *, warmup: int, stable: int, decay: int, floo
     return floor
 
 
-def decay_steps(total: int, warmup: int, ratio: float) -> int:
+def count_decay_steps(total: int, warmup: int, ratio: float) -> int:
     """Returns the steps of the decay: the share `ratio` of the run, at least one, at most what the warmup leaves."""
     # A short run may leave no room: then the warmup wins, and the decay is what is left.
     return max(0, min(max(1, round(ratio * total)), total - warmup))
@@ -128,7 +128,7 @@ def build(config: Scheduler, *, total: int, lr: float) -> Curve:
             warmup = _warmup(config)
             return partial(inverse_sqrt, warmup=warmup, timescale=config.timescale or warmup or c.TIMESCALE)
         case c.WarmupStableDecay():
-            warmup, decay = _warmup(config), decay_steps(total, _warmup(config), config.decay_ratio)
+            warmup, decay = _warmup(config), count_decay_steps(total, _warmup(config), config.decay_ratio)
             stable = max(0, total - warmup - decay)
             return partial(warmup_stable_decay, warmup=warmup, stable=stable, decay=decay, floor=config.min_ratio)
     raise TypeError(f"{type(config).__name__} is no curve of this file")

@@ -12,7 +12,7 @@ THRESHOLD = 1e-4
 """torch's default: a loss is better only if it is at least this share below the best one."""
 
 
-def plateau_factors(losses: Iterable[float], *, patience: int, factor: float) -> list[float]:
+def compute_plateau_factors(losses: Iterable[float], *, patience: int, factor: float) -> list[float]:
     """Returns the factor on the peak rate after each evaluation: cut at the (`patience` + 1)th in a row without a
     lower loss."""
     best, waited, now = math.inf, 0, 1.0

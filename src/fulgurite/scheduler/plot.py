@@ -8,7 +8,7 @@ from typing import Any
 from fulgurite.language.message import UserMessage, message
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.scheduler.equivalence import build_curve, fill_config
-from fulgurite.scheduler.plateau_curve import plateau_factors
+from fulgurite.scheduler.plateau_curve import compute_plateau_factors
 from fulgurite.text.layout import count_cells, wrap_paragraph
 from fulgurite.text.plot import draw_braille
 
@@ -32,7 +32,7 @@ def plot(config: Scheduler, total: int = 1000, lr: float = 1e-4, width: int = 80
 
 
 def _plateau(config: Any, lr: float, width: int, height: int) -> str:
-    factors = [1.0, *plateau_factors(EXAMPLE, patience=config.patience, factor=config.factor)]
+    factors = [1.0, *compute_plateau_factors(EXAMPLE, patience=config.patience, factor=config.factor)]
     last = len(factors) - 1
     title = message(
         "scheduler={name}: learning rate by evaluation. An example, since the rate follows the validation loss: here "

@@ -77,7 +77,7 @@ class Muon(AdamW):
         "Peak learning rate of the parameters that AdamW updates.",
         source="Muon's README: two rates, each tuned on its own (verified)",
         bounds=above(0, 1),
-        usual=rates.usual_adam,
+        usual=rates.find_usual_adam,
         advice="Leave it empty with optim.scale=rms.",
         empty=Empty("optim.lr with optim.scale=rms, else AdamW's rate from the table", rates.recommend_adam),
         raise_when="If embeddings and norms learn too slowly.",
