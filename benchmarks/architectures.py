@@ -30,9 +30,9 @@ from fulgurite.config.schema import build
 from fulgurite.errors import FulguriteError, excerpt
 from fulgurite.loss.language import IGNORE
 from fulgurite.model.load import Loaded
-from fulgurite.model.probe import Behaviour, measure, ordinary_tokens, plain_head
+from fulgurite.model.probe import Behaviour, find_plain_head, list_ordinary_tokens, measure
 from fulgurite.model.quiet import silence
-from fulgurite.model.twin import shrunk
+from fulgurite.model.twin import shrink_sizes
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import apply_method
@@ -92,7 +92,7 @@ def configs() -> Iterator[tuple[str, PreTrainedConfig | str]]:
             continue
         try:
             with silence():
-                config = shrunk(kind())
+                config = shrink_sizes(kind())
         except Exception as error:
             yield name, excerpt(error, 120)
             continue
@@ -118,7 +118,7 @@ def made(config: PreTrainedConfig) -> Any:
 
 def batches(model: Any, packed: bool) -> list[Batch]:
     """The documents as training sees them: one a row, or two a row with positions that start again."""
-    tokens = torch.tensor(ordinary_tokens(model, LENGTH * DOCUMENTS)).view(DOCUMENTS, LENGTH)
+    tokens = torch.tensor(list_ordinary_tokens(model, LENGTH * DOCUMENTS)).view(DOCUMENTS, LENGTH)
     targets = torch.cat([tokens[:, 1:], torch.full((DOCUMENTS, 1), IGNORE)], dim=1)
     if not packed:
         return [{"input_ids": tokens, "targets": targets}]
@@ -203,7 +203,7 @@ def scan(name: str, config: PreTrainedConfig | str) -> Row:
         return Row(name, dict.fromkeys(WAYS, "refused"), excerpt(error, 160))
     if not behaviour.causal:
         return Row(name, dict.fromkeys(WAYS, "refused"), "a later token changes an earlier prediction")
-    notes = [] if plain_head(model) is not None else ["its logits are more than the product with the output layer"]
+    notes = [] if find_plain_head(model) is not None else ["its logits are more than the product with the output layer"]
     found: dict[str, float | str] = {}
     for way in WAYS:
         if way == "packed" and not behaviour.packs:

@@ -14,7 +14,7 @@ from fulgurite.config.run import load_options
 from fulgurite.config.schema import list_options
 from fulgurite.explain.knob_index import build_default_run
 from fulgurite.explain.model_shapes import BUNDLED, LENGTH, PROCESS, SHAPES, Demand, ModelShape, estimate_bytes
-from fulgurite.method.four_bits import four_bit_bytes
+from fulgurite.method.four_bits import count_four_bit_bytes
 from fulgurite.plan.context import Machine, ModelFacts, Weights
 from fulgurite.plan.memory import estimate
 from fulgurite.precision.config import WIDTH
@@ -31,7 +31,7 @@ def _list_tensors(shape: ModelShape, method: str, rank: int, precision: Any) -> 
     found = [Weights(name, (shape.vocab, shape.hidden), full, kind, numbers * width) for name, kind in ends]
     for layer in range(shape.layers):
         for name, (rows, columns) in zip(NAMES, shape.list_linear(), strict=True):
-            size = four_bit_bytes(rows * columns, True) if method == "qlora" else rows * columns * width
+            size = count_four_bit_bytes(rows * columns, True) if method == "qlora" else rows * columns * width
             kind = "mlp" if "gate up down".find(name[:2]) >= 0 else "attention"
             found.append(Weights(f"layers.{layer}.{name}", (rows, columns), full, kind, size))
             if not full:

@@ -13,7 +13,7 @@ from tests.export.exports import export, save_tiny
 
 from fulgurite.config.export_arguments import ExportDtype
 from fulgurite.errors import RequestError
-from fulgurite.export.dtype import cast, rounded, choose_written_dtype
+from fulgurite.export.dtype import cast, choose_written_dtype, rounded
 from fulgurite.export.model import load_run
 from fulgurite.model.config import Hf
 

@@ -17,7 +17,7 @@ import torch
 from fulgurite.cli.main import main
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
-from fulgurite.model.safety import code_hash
+from fulgurite.model.safety import compute_code_hash
 from fulgurite.precision.policy import build as settle
 
 TRY = """
@@ -141,7 +141,7 @@ def ask_a_harmless_run(home: Path) -> list[list[str]]:
 def ask_with_trust(home: Path) -> list[list[str]]:
     """The words of this command line allow the code: with a wrong hash, and with the right one."""
     shutil.rmtree(home / "model" / "custom_generate")
-    trust = ["model.trust_remote_code=true", f"model.revision={code_hash(home / 'model')}"]
+    trust = ["model.trust_remote_code=true", f"model.revision={compute_code_hash(home / 'model')}"]
     chat = ["chat", f"run={home / 'run'}", "max_new_tokens=1"]
     return [
         [*chat, "model.trust_remote_code=true", f"model.revision={'a' * 40}"], [*chat, *trust, "plugins=[evil_plugin]"],

@@ -13,7 +13,7 @@ from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.model.load import Loaded
 from fulgurite.model.quiet import silence
-from fulgurite.model.twin import shrunk
+from fulgurite.model.twin import shrink_sizes
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import apply_method
@@ -84,7 +84,7 @@ def build_architecture(kind: str) -> Any:
     """A small model of one of transformers' architectures."""
     torch.manual_seed(0)
     with silence():
-        shape = shrunk(AutoConfig.for_model(kind))
+        shape = shrink_sizes(AutoConfig.for_model(kind))
         return AutoModelForCausalLM.from_config(shape, dtype=torch.float32, attn_implementation="eager")
 
 

@@ -25,10 +25,10 @@ from fulgurite.errors import ConfigError, ModelError
 from fulgurite.method.adapters import (
     attach,
     freeze_base,
-    linear_targets,
+    list_layers_read_by_weight,
+    list_linear_targets,
     load_adapter,
     oft,
-    read_by_weight,
     task,
 )
 from fulgurite.method.config import Oft
@@ -94,40 +94,41 @@ def test_lora_works_out_of_the_box_and_every_adapter_learns(kind: str) -> None:
 
 def test_layers_that_a_kernel_reads_are_left_out_and_counted() -> None:
     model = build_architecture("mamba")
-    assert {name.rpartition(".")[2] for name in read_by_weight(model)} == {"out_proj", "dt_proj"}
-    assert linear_targets(model, None) == ["in_proj", "x_proj"]
+    assert {name.rpartition(".")[2] for name in list_layers_read_by_weight(model)} == {"out_proj", "dt_proj"}
+    assert list_linear_targets(model, None) == ["in_proj", "x_proj"]
     assert {"mixer.out_proj", "mixer.dt_proj"} <= count_without_adapter(adapt_architecture("mamba")).keys()
-    assert read_by_weight(build_architecture("qwen3_next")) == []
+    assert list_layers_read_by_weight(build_architecture("qwen3_next")) == []
 
 
 def test_a_router_that_returns_more_than_a_product_is_no_target() -> None:
-    assert "router" not in linear_targets(build_architecture("llama4_text"), None)
+    assert "router" not in list_linear_targets(build_architecture("llama4_text"), None)
     # a class of its own too, whose output is a product
-    assert "query_key_value" in linear_targets(build_architecture("falcon"), None)
+    assert "query_key_value" in list_linear_targets(build_architecture("falcon"), None)
 
 
 @pytest.mark.parametrize("word", ["all", "all-linear"])
 def test_all_means_every_linear_layer(word: str) -> None:
     model = build_architecture("llama")
-    assert linear_targets(model, [word]) == linear_targets(model, None)
+    assert list_linear_targets(model, [word]) == list_linear_targets(model, None)
 
 
 def test_a_layer_whose_name_ends_in_a_number_is_named_in_full() -> None:
     model = build_architecture("llama")
     model.model.layers[0].extra = torch.nn.Sequential(torch.nn.Linear(4, 4))
-    assert "model.layers.0.extra.0" in linear_targets(model, None)
-    assert "0" not in linear_targets(model, None)
+    assert "model.layers.0.extra.0" in list_linear_targets(model, None)
+    assert "0" not in list_linear_targets(model, None)
 
 
 def test_linear_targets_of_other_architectures_and_names_that_are_not_there() -> None:
-    from fulgurite.method.lora import linear_targets
+    from fulgurite.method.lora import list_linear_targets
 
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=1, n_head=2))
-    assert linear_targets(gpt2, None) == ["c_attn", "c_fc", "c_proj"]
+    assert list_linear_targets(gpt2, None) == ["c_attn", "c_fc", "c_proj"]
     llama = build_base()
-    assert linear_targets(llama, None) == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    named = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert list_linear_targets(llama, None) == named
     with pytest.raises(ConfigError, match=r"q_porj matches no linear layer\. Did you mean q_proj"):
-        linear_targets(llama, ["q_porj"])
+        list_linear_targets(llama, ["q_porj"])
 
 
 def test_attach_trains_the_adapter_in_its_dtype_beside_a_frozen_base() -> None:

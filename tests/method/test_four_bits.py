@@ -9,7 +9,7 @@ from tests.method.models import FP32, stored_bytes
 from torch import nn
 
 from fulgurite.method.config import Qlora, Quant
-from fulgurite.method.four_bits import four_bit_bytes
+from fulgurite.method.four_bits import count_four_bit_bytes
 from fulgurite.method.qlora import quantise_layer
 
 
@@ -18,7 +18,7 @@ from fulgurite.method.qlora import quantise_layer
 @pytest.mark.parametrize("shape", [(64, 64), (576, 192), (48, 31), (17, 15), (3, 5), (1024, 257)])
 def test_four_bit_bytes_equal_bitsandbytes_storage(shape: tuple[int, int], double: bool, quant: Quant) -> None:
     layer: Any = quantise_layer(nn.Linear(shape[1], shape[0]), Qlora(double_quant=double, quant_type=quant), FP32)
-    assert stored_bytes(layer.weight) == four_bit_bytes(shape[0] * shape[1], double)
+    assert stored_bytes(layer.weight) == count_four_bit_bytes(shape[0] * shape[1], double)
 
 
 def test_two_layers_share_no_code_table() -> None:

@@ -10,7 +10,7 @@ from tests.end_to_end.runs import copy_until, rows, tiny, weights
 from tests.method.models import UNFREEZE, build_adapted, build_base
 
 from fulgurite.method.config import Layerwise, Lora
-from fulgurite.method.layerwise import build_freeze_schedules, frozen_parameters
+from fulgurite.method.layerwise import build_freeze_schedules, list_frozen_parameters
 from fulgurite.optim.param_groups import get_rate_scale
 
 
@@ -52,7 +52,7 @@ def test_frozen_parameters_by_step_are_a_pure_function() -> None:
     names = {id(p): name for name, p in model.named_parameters()}
 
     def frozen(step: int) -> set[str]:
-        return {names[id(p)] for p in frozen_parameters(model, 3, step)}
+        return {names[id(p)] for p in list_frozen_parameters(model, 3, step)}
 
     lower = {name for name in names.values() if ".layers.0." in name}
     assert frozen(0) == frozen(2) == lower | {"model.embed_tokens.weight"}
@@ -67,4 +67,4 @@ def test_only_unfreezing_has_a_schedule_of_frozen_parameters() -> None:
     assert build_freeze_schedules(Lora(), model) == []
     assert build_freeze_schedules(Layerwise(), model) == []
     [schedule] = build_freeze_schedules(Layerwise(unfreeze_every=3), model)
-    assert [id(p) for p in schedule(0)] == [id(p) for p in frozen_parameters(model, 3, 0)]
+    assert [id(p) for p in schedule(0)] == [id(p) for p in list_frozen_parameters(model, 3, 0)]

@@ -19,10 +19,10 @@ from fulgurite.method.modules import (
     collect_names,
     count_parameters,
     find_layers,
+    find_linear_layers,
     find_part,
     get_decoder_layers,
     is_linear,
-    linear_layers,
     train_only,
 )
 from fulgurite.method.qlora import quantise_layer
@@ -70,7 +70,7 @@ def test_layers_and_names_are_found_and_a_model_without_them_refused(llama: Any)
 def test_linear_layers_are_all_but_the_head(llama: Any) -> None:
     parts = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
              "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-    assert set(linear_layers(llama)) == {f"model.layers.{n}.{part}" for n in (0, 1) for part in parts}
+    assert set(find_linear_layers(llama)) == {f"model.layers.{n}.{part}" for n in (0, 1) for part in parts}
     assert is_linear(llama.lm_head)
     assert is_linear(Conv1D(3, 4))  # GPT-2's
     assert not is_linear(llama.model.embed_tokens)

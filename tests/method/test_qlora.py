@@ -19,7 +19,7 @@ from fulgurite.errors import ConfigError
 from fulgurite.export.model import export_main
 from fulgurite.method import qlora
 from fulgurite.method.config import Qlora
-from fulgurite.method.modules import linear_layers
+from fulgurite.method.modules import find_linear_layers
 from fulgurite.method.qlora import build, dequantise, quantise, quantise_layer
 from fulgurite.model.probe import measure
 from fulgurite.precision.config import Fp16
@@ -107,7 +107,7 @@ def test_a_plain_base_computes_in_bf16_what_the_four_bits_compute() -> None:
 def test_the_head_is_not_quantised_and_a_layer_that_is_not_torchs_is_refused() -> None:
     model = quantise(Qlora(), build_base(), FP32)
     quantised = {name for name, m in model.named_modules() if isinstance(m, bnb.nn.Linear4bit)}
-    assert quantised == set(linear_layers(build_base()))
+    assert quantised == set(find_linear_layers(build_base()))
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=8, n_embd=8, n_layer=1, n_head=2))
     with pytest.raises(ConfigError, match=r"cannot quantise transformer\.h\.0\.attn\.c_attn, a Conv1D; use method="):
         quantise(Qlora(), gpt2, FP32)

@@ -11,7 +11,7 @@ from tests.method.models import METHODS
 from fulgurite.errors import RequestError
 from fulgurite.export.model import export_main
 from fulgurite.method.config import Full, Ia3, Init, LlamaPro, Lora, Method, Qlora, Vera
-from fulgurite.method.separate import base_changed
+from fulgurite.method.separate import describe_base_change
 
 
 @pytest.mark.parametrize(("method", "added", "reason"), [
@@ -24,7 +24,7 @@ from fulgurite.method.separate import base_changed
     ),
 ], ids=lambda value: getattr(value, "name", ""))
 def test_an_adapter_needs_its_base_if_that_was_changed(method: Method, added: bool, reason: str | None) -> None:
-    changed = base_changed(method, added)
+    changed = describe_base_change(method, added)
     assert (changed and str(changed)) == reason
 
 

@@ -15,7 +15,7 @@ from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.model.config import Attention, Hf, Model
 from fulgurite.model.load import Loaded
-from fulgurite.model.twin import shrunk
+from fulgurite.model.twin import shrink_sizes
 from fulgurite.plan.context import ModelFacts
 from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import build as settle
@@ -58,7 +58,7 @@ def load_folder(
 
 def shrink_config(kind: str, **values: Any) -> PreTrainedConfig:
     """A config of widths that run in milliseconds; `values` go before."""
-    found = shrunk(AutoConfig.for_model(kind))
+    found = shrink_sizes(AutoConfig.for_model(kind))
     for name, value in values.items():
         setattr(found, name, value)
     return found

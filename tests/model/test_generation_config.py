@@ -60,7 +60,7 @@ def test_the_largest_valid_part_of_a_generation_config_is_kept(
 def test_a_model_without_a_generation_config_has_nothing_to_leave_out(tmp_path: Path) -> None:
     kept, dropped = generation.select_valid(None)
     assert (kept.to_diff_dict().keys() - {"transformers_version"}, dropped) == (set(), {})
-    assert generation.invalid_fields(str(tmp_path)) == {}
+    assert generation.find_invalid_fields(str(tmp_path)) == {}
     generation.refuse_unreadable(tmp_path)
 
 
@@ -69,5 +69,5 @@ def test_invalid_fields_of_a_folder_are_returned_with_their_values_in_silence(
 ) -> None:
     fields = {"temperature": 0.6, "eos_token_id": 2}
     (tmp_path / "generation_config.json").write_text(json.dumps(fields))
-    assert generation.invalid_fields(str(tmp_path)) == {"temperature": 0.6}
+    assert generation.find_invalid_fields(str(tmp_path)) == {"temperature": 0.6}
     assert caplog.text == ""

@@ -38,25 +38,25 @@ def test_kinds_of_modules_are_distinguished(wrapped: Any) -> None:
     ]
     assert all(internals.is_from_peft(module) for module in (layer, norm, embedding))
     assert not internals.is_from_peft(layer.get_base_layer())
-    assert internals.saved_module(norm).weight.requires_grad
+    assert internals.get_saved_module(norm).weight.requires_grad
     assert internals.is_adapter_layer(internals.token_adapter(embedding))
 
 
 def test_names_and_matrices_are_those_of_the_adapter(wrapped: Any) -> None:
     layer = wrapped.get_base_model().model.layers[0].self_attn.q_proj
-    pair = internals.lora_pair(layer)
+    pair = internals.find_lora_pair(layer)
     assert pair is not None
     assert (len(pair.a), len(pair.b.T), pair.rank, pair.scaling) == (4, 4, 4, 3.0)
-    assert internals.lora_pair(layer.get_base_layer()) is None
-    assert internals.adapter_rank(layer.get_base_layer()) == 0
-    added = {id(p) for p in internals.adapter_parameters(layer)}
+    assert internals.find_lora_pair(layer.get_base_layer()) is None
+    assert internals.get_adapter_rank(layer.get_base_layer()) == 0
+    added = {id(p) for p in internals.list_adapter_parameters(layer)}
     assert added == {id(p) for p in layer.parameters() if p.requires_grad}
     trained = {name for name, p in wrapped.named_parameters() if p.requires_grad}
     assert trained
     assert all(internals.PARAMETER in name for name in trained)
     zeros = {name for name, p in wrapped.named_parameters() if "q_proj" in name and p.requires_grad and not p.any()}
     assert zeros == {name for name in trained if internals.is_lora_b(name)}
-    plain = {internals.plain_name(name) for name, _ in wrapped.named_parameters()}
+    plain = {internals.get_plain_name(name) for name, _ in wrapped.named_parameters()}
     assert "model.layers.0.mlp.up_proj.weight" in plain
     assert list(wrapped.peft_config) == [internals.ADAPTER]
 

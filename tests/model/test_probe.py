@@ -14,7 +14,7 @@ from transformers import (
 
 from fulgurite.errors import ModelError
 from fulgurite.model.config import Tiny
-from fulgurite.model.probe import learned_positions, measure, plain_head
+from fulgurite.model.probe import find_learned_positions, find_plain_head, measure
 from fulgurite.model.reward_head import add_reward_head
 from fulgurite.model.tiny import build
 
@@ -57,20 +57,20 @@ def test_a_cap_or_a_scale_is_seen_however_small_the_logits(kind: str, values: di
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([[7, 8, 9]])).logits
     assert logits.abs().max() < 5
-    assert plain_head(model) is None
+    assert find_plain_head(model) is None
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma", "opt", "granite", "mixtral"])
 def test_a_plain_head_is_used(kind: str) -> None:
     values = {"logits_scaling": 1.0} if kind == "granite" else {}
     model = build_architecture(kind, **values)
-    assert plain_head(model) is model.get_output_embeddings()
+    assert find_plain_head(model) is model.get_output_embeddings()
 
 
 def test_a_head_of_another_width_is_not_plain() -> None:
     model = build_architecture("rembert", is_decoder=True)
     model.cls.predictions.decoder = torch.nn.Linear(3, 512)
-    assert plain_head(model) is None
+    assert find_plain_head(model) is None
 
 
 @pytest.mark.parametrize(("kind", "expected"), [
@@ -80,7 +80,7 @@ def test_learned_positions_are_counted_by_their_indices(kind: str, expected: int
     """RoBERTa's positions begin behind the padding token's number, which the config does not say."""
     values = {"is_decoder": True, "pad_token_id": 1} if kind == "roberta" else {}
     model = build_architecture(kind, max_position_embeddings=40, **values)
-    assert learned_positions(model) == expected
+    assert find_learned_positions(model) == expected
     if expected is None:
         return
     whole = torch.arange(5, 5 + expected)[None]
@@ -98,7 +98,7 @@ def test_nothing_of_the_model_or_the_random_state_changes() -> None:
     torch.manual_seed(3)
     state = torch.get_rng_state()
     measure(model)
-    plain_head(model)
+    find_plain_head(model)
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
@@ -113,8 +113,8 @@ def test_a_reward_model_is_asked_by_its_states() -> None:
 def test_weights_in_16_bits_behave_alike() -> None:
     assert measure(build_architecture("llama").to(torch.bfloat16)).packs
     assert not measure(build_architecture("opt").to(torch.bfloat16)).packs
-    assert plain_head(build_architecture("llama").to(torch.bfloat16)) is not None
-    assert plain_head(build_architecture("gemma2").to(torch.bfloat16)) is None
+    assert find_plain_head(build_architecture("llama").to(torch.bfloat16)) is not None
+    assert find_plain_head(build_architecture("gemma2").to(torch.bfloat16)) is None
 
 
 def test_a_model_that_computes_nothing_is_one_sentence() -> None:
@@ -136,5 +136,5 @@ def test_the_head_of_a_model_that_caps_its_logits_is_left_to_the_model() -> None
     }
     capped = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=0.1))
     plain = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=None))
-    assert plain_head(capped) is None
-    assert plain_head(plain) is plain.get_output_embeddings()
+    assert find_plain_head(capped) is None
+    assert find_plain_head(plain) is plain.get_output_embeddings()

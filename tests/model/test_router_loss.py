@@ -27,7 +27,7 @@ from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.errors import ConfigError
 from fulgurite.loss.language import IGNORE
-from fulgurite.model.router_loss import build_router, own_coefficient, refuse_without_router
+from fulgurite.model.router_loss import build_router, find_own_coefficient, refuse_without_router
 from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import build as settle
 
@@ -169,7 +169,7 @@ def test_left_empty_it_is_what_transformers_adds_by_itself() -> None:
     assert silent.router is None
     asking = made(MixtralConfig(**SMALL, num_local_experts=4, router_aux_loss_coef=0.3, output_router_logits=True))
     stage = stage_of(asking)
-    assert (own_coefficient(asking), stage.router.coefficient) == (0.3, 0.3)
+    assert (find_own_coefficient(asking), stage.router.coefficient) == (0.3, 0.3)
     torch.testing.assert_close(
         stage.compute_total_loss(batch) / stage.loss_units(batch), theirs(asking, batch).loss, rtol=1e-5, atol=1e-5
     )

@@ -20,7 +20,7 @@ from fulgurite.config.compose import compose
 from fulgurite.config.schema import build
 from fulgurite.errors import ModelError
 from fulgurite.method.lora import stack_adapter
-from fulgurite.model.safety import SHARDS, code_hash, locate, refuse_unsafe
+from fulgurite.model.safety import SHARDS, compute_code_hash, locate, refuse_unsafe
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.load import load_named
 
@@ -284,19 +284,19 @@ def test_an_adapters_weight_is_never_random(adapter: Path, change: str) -> None:
 
 def test_a_folders_code_is_pinned_by_its_hash(folder: Path) -> None:
     (folder / "code.py").write_text("x = 1\n")
-    pin = code_hash(folder)
+    pin = compute_code_hash(folder)
     assert locate(folder, pin, code=True) == folder
     with pytest.raises(ModelError, match=rf"needs the hash of the Python code .*, then set model\.revision={pin}"):
         locate(folder, None, code=True)
     with pytest.raises(ModelError, match=f"model.revision={'a' * 40} is not the hash .*{pin}"):
         locate(folder, "a" * 40, code=True)
     (folder / "code.py").write_text("x = 2\n")
-    assert code_hash(folder) != pin
+    assert compute_code_hash(folder) != pin
     with pytest.raises(ModelError, match="is not the hash"):
         locate(folder, pin, code=True)
     edit(folder / "config.json", auto_map={"AutoConfig": "other/repository--code.C"})
     with pytest.raises(ModelError, match="uses code of another repository"):
-        locate(folder, code_hash(folder), code=True)
+        locate(folder, compute_code_hash(folder), code=True)
 
 
 def in_hub_cache(folder: Path, cache: Path, commit: str) -> Path:
@@ -329,7 +329,7 @@ def test_a_hub_repository_is_checked_before_it_is_loaded(
     with pytest.raises(ModelError, match="is not a local folder, and the hub cannot be reached or does not have it"):
         locate("someone/m", "a" * 40, code=True)
     with pytest.raises(ModelError, match="pins the code of a folder"):
-        locate("someone/m", code_hash(folder), code=True)
+        locate("someone/m", compute_code_hash(folder), code=True)
     (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
     with pytest.raises(ModelError, match="is a pickle"):
         load(Path("someone/m"))

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from fulgurite.errors import ModelError
-from fulgurite.model.tokenizer_check import get_padding, longest_input, mend_padding, refuse_unknown
+from fulgurite.model.tokenizer_check import find_longest_input, get_padding, mend_padding, refuse_unknown
 
 
 def test_padding_without_a_row_is_replaced_and_noted(folder: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_longest_input_is_the_lowest_limit(fields: dict[str, Any], longest: 
     config = PretrainedConfig()
     for name, value in fields.items():
         setattr(config, name, value)
-    assert longest_input(config, Words(longest=longest)) == expected
+    assert find_longest_input(config, Words(longest=longest)) == expected
 
 
 @pytest.mark.parametrize("limit", ["64", 0, float("nan"), [64]])
@@ -71,7 +71,7 @@ def test_a_limit_that_is_no_number_of_tokens_is_refused(limit: Any) -> None:
     config = PretrainedConfig()
     config.max_position_embeddings = limit
     with pytest.raises(ModelError, match="field 'max_position_embeddings': expected a number of tokens, found"):
-        longest_input(config, Words())
+        find_longest_input(config, Words())
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from fulgurite.model.twin import (
     VOCABULARY,
     WIDTH,
     attends_by_documents,
-    behaviour_of,
-    shrunk,
+    find_behaviour,
+    shrink_sizes,
     twin,
 )
 
@@ -28,8 +28,8 @@ def test_a_large_config_has_a_small_twin_that_behaves_alike() -> None:
     made = twin(llama)
     assert made is not None
     assert sum(p.numel() for p in made.parameters()) < SMALL
-    assert behaviour_of(llama) == measure(made)
-    assert behaviour_of(AutoConfig.for_model("opt")).packs is False  # type: ignore[union-attr]
+    assert find_behaviour(llama) == measure(made)
+    assert find_behaviour(AutoConfig.for_model("opt")).packs is False  # type: ignore[union-attr]
 
 
 def test_a_twin_is_asked_whether_it_attends_by_documents() -> None:
@@ -46,17 +46,17 @@ def test_a_small_model_is_its_own_twin() -> None:
 
 def test_a_twin_has_a_layer_of_every_kind() -> None:
     config = AutoConfig.for_model("qwen3_next", num_hidden_layers=12)
-    assert set(shrunk(config).layer_types) == set(config.layer_types)
+    assert set(shrink_sizes(config).layer_types) == set(config.layer_types)
 
 
 def test_a_config_without_a_twin_leaves_the_question_open() -> None:
-    assert behaviour_of(AutoConfig.for_model("vit")) is None
+    assert find_behaviour(AutoConfig.for_model("vit")) is None
 
 
 def test_a_twin_is_shallow_narrow_and_of_few_tokens_and_leaves_the_random_state_alone() -> None:
     config = AutoConfig.for_model("llama", num_hidden_layers=12, rope_theta=123.0)
     before, state = config.to_dict(), torch.get_rng_state()
-    small, made = shrunk(config), twin(config)
+    small, made = shrink_sizes(config), twin(config)
     assert (small.num_hidden_layers, small.hidden_size, small.vocab_size) == (LAYERS, WIDTH, VOCABULARY)
     assert (small.num_attention_heads, small.head_dim) == (HEADS, WIDTH // HEADS)
     assert small.rope_parameters == config.rope_parameters  # how it computes stays

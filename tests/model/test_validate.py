@@ -19,7 +19,7 @@ from fulgurite.files.json import MOST_DEPTH, count_depth, read_json
 from fulgurite.model import validate
 from fulgurite.model.config import Hf
 from fulgurite.model.load import Loaded
-from fulgurite.model.validate import adapter_base, check_folder, check_sizes
+from fulgurite.model.validate import check_folder, check_sizes, find_base_of_adapter
 from fulgurite.plan.meta_model import outline_model
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
@@ -270,7 +270,7 @@ def test_an_adapter_config_that_is_no_object(text: str, tmp_path: Path) -> None:
 
 def test_an_adapter_on_an_adapter_names_its_base(tmp_path: Path) -> None:
     lower = adapter(tmp_path / "lower", base_model_name_or_path="owner/name")
-    assert adapter_base(adapter(tmp_path / "upper", base_model_name_or_path=str(lower))) == str(lower)
+    assert find_base_of_adapter(adapter(tmp_path / "upper", base_model_name_or_path=str(lower))) == str(lower)
 
 
 def test_runs_that_begin_from_each_other_have_no_size(tmp_path: Path) -> None:

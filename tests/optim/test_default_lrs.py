@@ -14,7 +14,16 @@ from fulgurite.config.facts import Facts
 from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_options
 from fulgurite.optim.config import MuonScale
-from fulgurite.optim.default_lrs import MUON_OWN, TABLE, recommend, recommend_adam, row, find_size_class, usual, find_usual_adam
+from fulgurite.optim.default_lrs import (
+    MUON_OWN,
+    TABLE,
+    find_size_class,
+    find_usual_adam,
+    recommend,
+    recommend_adam,
+    row,
+    usual,
+)
 
 load_options()
 SIZES = {0.135: 0, 0.5: 0, 0.6: 1, 4.0: 1, 7.0: 2, 14.0: 2, 70.0: 3}

@@ -63,7 +63,9 @@ CASES: list[tuple[Scheduler, str, Kwargs]] = [
         (
             WarmupStableDecay(decay_ratio=d, min_ratio=m),
             "warmup_stable_decay",
-            lambda c, t, w: {"num_decay_steps": curves.count_decay_steps(t, w, c.decay_ratio), "min_lr_ratio": c.min_ratio},
+            lambda c, t, w: {
+                "num_decay_steps": curves.count_decay_steps(t, w, c.decay_ratio), "min_lr_ratio": c.min_ratio,
+            },
         )
         for d, m in itertools.product((0.01, 0.2, 2 / 3, 1.0), (0.0, 0.1))
     ),

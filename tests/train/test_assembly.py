@@ -15,7 +15,7 @@ import fulgurite as fg
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.model.load import Loaded
-from fulgurite.model.twin import shrunk
+from fulgurite.model.twin import shrink_sizes
 from fulgurite.train.assembly import refuse_unfit
 
 
@@ -27,7 +27,7 @@ class Lengths:
 
 
 def refused(kind: str, *words: str, longest: int = 8, **values: Any) -> Loaded:
-    config = shrunk(AutoConfig.for_model(kind))
+    config = shrink_sizes(AutoConfig.for_model(kind))
     for name, value in values.items():
         setattr(config, name, value)
     torch.manual_seed(0)

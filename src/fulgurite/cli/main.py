@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fulgurite import __version__
-from fulgurite.cli.ending import raise_on_signals, discard_output, end
+from fulgurite.cli.ending import discard_output, end, raise_on_signals
 from fulgurite.cli.help import asks
 from fulgurite.cli.parser import build_parser, parse
 from fulgurite.errors import ConfigError, join_or

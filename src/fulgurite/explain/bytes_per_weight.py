@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fulgurite.config.schema import list_options
 from fulgurite.method.config import Method
-from fulgurite.method.four_bits import four_bit_bytes
+from fulgurite.method.four_bits import count_four_bit_bytes
 from fulgurite.optim.config import Optim
 from fulgurite.precision.config import WIDTH, Precision, Rounding
 
@@ -38,7 +38,7 @@ def count_frozen_bytes(method: Method, precision: Precision, shape: tuple[int, .
     """Bytes of a frozen weight matrix of this shape."""
     numbers = math.prod(shape)
     return (
-        four_bit_bytes(numbers, bool(getattr(method, "double_quant", False)))
+        count_four_bit_bytes(numbers, bool(getattr(method, "double_quant", False)))
         if method.quantised
         else numbers * WIDTH[precision.frozen]
     )

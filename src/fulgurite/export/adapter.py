@@ -14,7 +14,7 @@ from fulgurite.export.dtype import rounded
 from fulgurite.method.adapters import load_adapter
 from fulgurite.method.config import Method
 from fulgurite.method.qlora import quantise
-from fulgurite.method.separate import base_changed
+from fulgurite.method.separate import describe_base_change
 from fulgurite.model.config import Model
 from fulgurite.model.peft_internals import ADAPTER
 from fulgurite.run.load import LoadedRun, load_named
@@ -22,7 +22,7 @@ from fulgurite.run.load import LoadedRun, load_named
 
 def refuse_apart(method: Method, model: Model) -> None:
     """Raises RequestError if the run has changed the base, without which the adapter is useless."""
-    if (changed := base_changed(method, bool(model.add_tokens))) is not None:
+    if (changed := describe_base_change(method, bool(model.add_tokens))) is not None:
         raise RequestError(
             "merge=false is not possible here: this run {changed}; export with merge=true.", changed=changed
         )

@@ -13,8 +13,8 @@ from fulgurite.errors import ConfigError, ModelError, excerpt, suggest_similar
 from fulgurite.language.library_errors import quote_foreign
 from fulgurite.language.message import message
 from fulgurite.method import config as c
-from fulgurite.method.modules import linear_layers
-from fulgurite.model.peft_internals import ignoring_warnings, set_input_cast
+from fulgurite.method.modules import find_linear_layers
+from fulgurite.model.peft_internals import ignore_warnings, set_input_cast
 from fulgurite.model.safety import check_adapter
 from fulgurite.precision.policy import Dtypes
 
@@ -29,7 +29,7 @@ def attach(model: PreTrainedModel, adapter: Any, dtypes: Dtypes) -> Any:
     """
     from peft import get_peft_model
 
-    with ignoring_warnings():
+    with ignore_warnings():
         try:
             # autocast_adapter_dtype would make every adapter float32; the dtypes are ours, below.
             wrapped = get_peft_model(model, adapter, autocast_adapter_dtype=False)
@@ -55,7 +55,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, **more: Any) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
 
     check_adapter(folder)
-    with ignoring_warnings():
+    with ignore_warnings():
         wrapped = PeftModel.from_pretrained(model, folder, **more)
     if not hasattr(wrapped, "merge_and_unload"):
         raise ModelError(
@@ -90,17 +90,17 @@ def freeze_base(model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
     return model
 
 
-def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str]:
+def list_linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str]:
     """The linear layers that get an adapter: all but the head and what no adapter can change, by the last parts of
     their names, or those wanted. A layer whose last part is a number is named in full: peft would take that number
     for any layer's.
 
     Raises ConfigError where a wanted name or pattern is none.
     """
-    full = list(linear_layers(model))
+    full = list(find_linear_layers(model))
     found = sorted({name.rpartition(".")[2] for name in full})
     if wanted is None or (len(wanted) == 1 and wanted[0] in EVERY):
-        out = read_by_weight(model)
+        out = list_layers_read_by_weight(model)
         kept = [name for name in full if name not in out]
         parts = {name.rpartition(".")[2] for name in out}
         # a name that is read by its weight in one place and called in another is given in full
@@ -118,7 +118,7 @@ def linear_targets(model: PreTrainedModel, wanted: list[str] | None) -> list[str
     return chosen
 
 
-def read_by_weight(model: PreTrainedModel) -> list[str]:
+def list_layers_read_by_weight(model: PreTrainedModel) -> list[str]:
     """The linear layers of state-space mixers whose weights a kernel reads by itself: an adapter on them would
     change nothing.
 
@@ -130,7 +130,7 @@ def read_by_weight(model: PreTrainedModel) -> list[str]:
         name for name, m in model.named_modules() if {"A_log", "D"} <= {n for n, _ in m.named_parameters(recurse=False)}
     ]
     own = {f"{name}.{part}" for name in mixers for part in ("out_proj", "dt_proj")}
-    return [name for name in linear_layers(model) if name in own]
+    return [name for name in find_linear_layers(model) if name in own]
 
 
 def oft(config: c.Oft, model: PreTrainedModel, dtypes: Dtypes) -> Any:
@@ -143,7 +143,7 @@ def oft(config: c.Oft, model: PreTrainedModel, dtypes: Dtypes) -> Any:
         r=0,
         oft_block_size=config.block,
         module_dropout=config.dropout,
-        target_modules=linear_targets(model, config.targets),
+        target_modules=list_linear_targets(model, config.targets),
         # The exact Cayley transform: its rotations are rotations, which a truncated Neumann series only approaches.
         use_cayley_neumann=False,
         task_type=task(model),
@@ -166,7 +166,7 @@ def vera(config: c.Vera, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     adapter = VeraConfig(
         r=config.rank,
         vera_dropout=config.dropout,
-        target_modules=linear_targets(model, config.targets),
+        target_modules=list_linear_targets(model, config.targets),
         task_type=task(model),
         save_projection=True,
     )
@@ -174,8 +174,8 @@ def vera(config: c.Vera, model: PreTrainedModel, dtypes: Dtypes) -> Any:
 
 
 def _refuse_uneven(model: PreTrainedModel, targets: list[str] | None, block: int) -> None:
-    chosen = set(linear_targets(model, targets))
-    for name, layer in linear_layers(model).items():
+    chosen = set(list_linear_targets(model, targets))
+    for name, layer in find_linear_layers(model).items():
         width = int(layer.weight.shape[1])  # type: ignore[index]
         if (name in chosen or name.rpartition(".")[2] in chosen) and width % block:
             raise ConfigError(

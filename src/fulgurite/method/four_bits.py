@@ -8,7 +8,7 @@ BLOCK, SCALES = 64, 256
 """bitsandbytes: numbers that share a scale, and scales that share a scale of their own if they are quantised too."""
 
 
-def four_bit_bytes(numbers: int, double: bool) -> int:
+def count_four_bit_bytes(numbers: int, double: bool) -> int:
     """Bytes of a matrix of `numbers` weights in four bits, as bitsandbytes 0.50 stores it, with its scales and code
     tables.
 

@@ -13,7 +13,7 @@ from fulgurite.method import config as c
 from fulgurite.method import modules as parts
 from fulgurite.method.adapters import attach, task
 from fulgurite.method.layer_rules import LayerRule, assign_rules
-from fulgurite.model.peft_internals import plain_name
+from fulgurite.model.peft_internals import get_plain_name
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.optim.param_groups import scale_rate
 from fulgurite.precision.policy import Dtypes
@@ -22,7 +22,7 @@ from fulgurite.precision.policy import Dtypes
 def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """Returns the model, with the adapters of `lora` rules. Raises ConfigError if rules overlap or match nothing."""
     where = parts.collect_names(model)
-    linear = {f"{name}.weight" for name in parts.linear_layers(model)}
+    linear = {f"{name}.weight" for name in parts.find_linear_layers(model)}
     rule_of = assign_rules(config.rules, where, linear)
     named = dict(model.named_parameters())
     whole = {name: rule for name, rule in rule_of.items() if rule.kind == "full"}
@@ -38,11 +38,11 @@ def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     for parameter in chosen:  # peft froze them
         parameter.requires_grad_(True)
     for name, module in wrapped.named_modules():
-        found = adapted.get(plain_name(name))
+        found = adapted.get(get_plain_name(name))
         if found is not None:
             for parameter in module.parameters():
                 if parameter.requires_grad:
-                    layer = where.layer(plain_name(name))
+                    layer = where.layer(get_plain_name(name))
                     scale_rate(parameter, found.lr * config.layer_decay ** _depth(layer, where.count))
     return wrapped
 
@@ -67,10 +67,10 @@ def _lora(adapted: dict[str, LayerRule], model: PreTrainedModel) -> Any:
 def build_freeze_schedules(config: c.Method, model: nn.Module) -> list[Callable[[int], Iterable[nn.Parameter]]]:
     """Returns which trained parameters rest in each optimizer step (gradual unfreezing); an empty list without it."""
     every = getattr(config, "unfreeze_every", None)
-    return [] if every is None else [partial(frozen_parameters, model, every)]
+    return [] if every is None else [partial(list_frozen_parameters, model, every)]
 
 
-def frozen_parameters(model: nn.Module, every: int, step: int) -> Iterable[nn.Parameter]:
+def list_frozen_parameters(model: nn.Module, every: int, step: int) -> Iterable[nn.Parameter]:
     """The parameters that gradual unfreezing still holds back at an optimizer step; a pure function of the step.
 
     Trained layers thaw from the top, one `every` so many steps; modules outside the layers thaw with the top one,

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 from fulgurite.errors import ConfigError, ModelError, suggest_similar
 from fulgurite.language.library_errors import translate_error
 from fulgurite.method import config as c
-from fulgurite.method.adapters import EVERY, attach, freeze_base, linear_targets, load_adapter, task
-from fulgurite.method.modules import linear_layers
-from fulgurite.model.load import Form, one_error
-from fulgurite.model.peft_internals import adapter_rank, is_lora_b, plain_name
+from fulgurite.method.adapters import EVERY, attach, freeze_base, list_linear_targets, load_adapter, task
+from fulgurite.method.modules import find_linear_layers
+from fulgurite.model.load import Form, raise_one_error
+from fulgurite.model.peft_internals import get_adapter_rank, get_plain_name, is_lora_b
 from fulgurite.model.safety import check_adapter
 from fulgurite.optim.param_groups import scale_rate
 from fulgurite.precision.policy import Dtypes
@@ -56,13 +56,13 @@ def _refuse_lowered(config: c.Lora, wrapped: Any) -> None:
     are, in silence."""
     for name, module in wrapped.named_modules():
         # The SVD of a matrix has min(shape) directions; peft makes the adapter that small and keeps r in its config.
-        rank = adapter_rank(module) if config.init in (c.Init.pissa, c.Init.olora) else 0
+        rank = get_adapter_rank(module) if config.init in (c.Init.pissa, c.Init.olora) else 0
         shape = tuple(module.get_base_layer().weight.shape) if rank else ()
         if rank and min(shape) < rank:
             raise ConfigError(
                 "method.rank={rank} is more than {layer} of {shape} has; with method.init={init} use "
                 "method.rank={most} or less.",
-                rank=rank, layer=plain_name(name), shape=shape, init=config.init, most=min(shape),
+                rank=rank, layer=get_plain_name(name), shape=shape, init=config.init, most=min(shape),
             )
 
 
@@ -70,7 +70,7 @@ def build_peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
     """The LoraConfig of our knobs."""
     from peft import LoraConfig
 
-    kept = whole_modules(model, config.modules_to_save)
+    kept = list_whole_modules(model, config.modules_to_save)
     new = getattr(model, "new_token_ids", None)
     for knob, pattern in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
         _refuse_unmatched(knob, pattern, model)
@@ -78,7 +78,7 @@ def build_peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=linear_targets(model, config.targets),
+        target_modules=list_linear_targets(model, config.targets),
         use_rslora=config.variant is c.Variant.rslora,
         use_dora=config.variant is c.Variant.dora,
         init_lora_weights=INIT[config.init],
@@ -87,11 +87,11 @@ def build_peft_config(config: c.Lora, model: PreTrainedModel) -> Any:
         alpha_pattern=dict(config.alpha_pattern),
         trainable_token_indices=list(new) if new else None,
         task_type=task(model),
-        target_parameters=expert_parameters(config, model) or None,
+        target_parameters=list_expert_parameters(config, model) or None,
     )
 
 
-def expert_parameters(config: c.Lora, model: PreTrainedModel) -> list[str]:
+def list_expert_parameters(config: c.Lora, model: PreTrainedModel) -> list[str]:
     """The experts that are kept as one tensor of three dimensions, by their names, if all layers are adapted.
 
     peft adapts such a tensor by plain LoRA without dropout alone; of another kind they are left out, which the run
@@ -112,7 +112,7 @@ def expert_parameters(config: c.Lora, model: PreTrainedModel) -> list[str]:
 def _refuse_unmatched(knob: str, pattern: Mapping[str, float], model: PreTrainedModel) -> None:
     """Raise ConfigError for a pattern that fits no linear layer, as peft would fit it: it passes over such a one in
     silence."""
-    layers = list(linear_layers(model))
+    layers = list(find_linear_layers(model))
     for name in pattern:
         # peft's own rule: the pattern is matched at the end of a name, after a dot or alone.
         if not any(re.match(rf"(.*\.)?({name})$", layer) for layer in layers):
@@ -123,7 +123,7 @@ def _refuse_unmatched(knob: str, pattern: Mapping[str, float], model: PreTrained
             )
 
 
-def whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
+def list_whole_modules(model: PreTrainedModel, wanted: list[str]) -> list[str]:
     """The full names of the modules with weights whose last part is wanted: peft alone would take norm for
     input_layernorm too.
 
@@ -146,7 +146,7 @@ def stack_adapter(config: c.Lora, model: PreTrainedModel) -> PreTrainedModel:
     if not config.adapter_path or config.adapter_mode is not c.AdapterMode.stack:
         return model
     folder = _adapter_folder(config.adapter_path)
-    with one_error(folder, Form.adapter):
+    with raise_one_error(folder, Form.adapter):
         merged: PreTrainedModel = load_adapter(model, folder, autocast_adapter_dtype=False).merge_and_unload()
     return merged
 

@@ -16,11 +16,11 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError
 from fulgurite.model.peft_internals import (
+    get_saved_module,
     is_adapter_layer,
     is_from_peft,
     is_saved_module,
     is_token_layer,
-    saved_module,
     token_adapter,
 )
 from fulgurite.model.unwrap import unwrap_model
@@ -47,7 +47,7 @@ def merge_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             yield from _of_layer(place, token_adapter(module))
         elif is_saved_module(module):
             inside.update(module.modules())
-            yield from ((f"{place}.{name}", p.detach()) for name, p in saved_module(module).named_parameters())
+            yield from ((f"{place}.{name}", p.detach()) for name, p in get_saved_module(module).named_parameters())
         elif is_from_peft(module):
             raise ConfigError(
                 "{layer} at {place} cannot be merged into plain weights; use stage.engine=transformers.",

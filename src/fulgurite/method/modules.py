@@ -65,7 +65,7 @@ def _returns_a_product(module: nn.Linear) -> bool:
     return isinstance(found, torch.Tensor) and found.shape == (1, module.out_features)
 
 
-def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
+def find_linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     """Every linear layer but the head, a reward model's too, by its full name."""
     heads = (model.get_output_embeddings(), getattr(model, "score", None))
     return {name: m for name, m in model.named_modules() if is_linear(m) and m not in heads}

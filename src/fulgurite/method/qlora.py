@@ -16,8 +16,8 @@ from fulgurite.errors import ConfigError
 from fulgurite.method import config as c
 from fulgurite.method.adapters import freeze_base
 from fulgurite.method.lora import adapt, stack_adapter
-from fulgurite.method.modules import linear_layers
-from fulgurite.model.peft_internals import lora_pair, mark_four_bits, plain_name
+from fulgurite.method.modules import find_linear_layers
+from fulgurite.model.peft_internals import find_lora_pair, get_plain_name, mark_four_bits
 from fulgurite.precision.policy import Dtypes
 
 
@@ -29,7 +29,7 @@ def build(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     originals: dict[str, Tensor] = {}
     if config.init is c.Init.loftq:
         originals = {
-            name: layer.get_parameter("weight").detach().bfloat16() for name, layer in linear_layers(model).items()
+            name: layer.get_parameter("weight").detach().bfloat16() for name, layer in find_linear_layers(model).items()
         }
     wrapped = adapt(config, freeze_base(quantise(config, model, dtypes), dtypes), dtypes)
     if originals:
@@ -40,7 +40,7 @@ def build(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> Any:
 def quantise(config: c.Qlora, model: PreTrainedModel, dtypes: Dtypes) -> PreTrainedModel:
     """The model with every linear layer but the head quantised, in place; from bf16, so that each precision has the
     same base."""
-    for name, layer in linear_layers(model).items():
+    for name, layer in find_linear_layers(model).items():
         if not isinstance(layer, nn.Linear):
             raise ConfigError(
                 "method=qlora cannot quantise {name}, a {kind}; use method=lora.",
@@ -103,15 +103,15 @@ def _loftq(wrapped: Any, originals: dict[str, Tensor]) -> None:
     on disk.
     """
     for name, module in wrapped.named_modules():
-        original = originals.get(plain_name(name))
-        pair = lora_pair(module) if original is not None else None
+        original = originals.get(get_plain_name(name))
+        pair = find_lora_pair(module) if original is not None else None
         if original is None or pair is None:
             continue
         if pair.rank > min(original.shape):
             raise ConfigError(
                 "method.rank={rank} is more than {layer} of {shape} has; with method.init={init} use "
                 "method.rank={most} or less.",
-                rank=pair.rank, layer=plain_name(name), shape=tuple(original.shape), init="loftq",
+                rank=pair.rank, layer=get_plain_name(name), shape=tuple(original.shape), init="loftq",
                 most=min(original.shape),
             )
         lost = original.float() - dequantise(module.get_base_layer()).float()

@@ -6,7 +6,7 @@ from fulgurite.language.message import UserMessage, message
 from fulgurite.method.config import Method
 
 
-def base_changed(method: Method, added_tokens: bool) -> UserMessage | None:
+def describe_base_change(method: Method, added_tokens: bool) -> UserMessage | None:
     """Why the adapter of a run cannot be exported without its base, as the end of a sentence; None if it can."""
     if added_tokens:
         return message("added tokens, for which a plain base has no room")

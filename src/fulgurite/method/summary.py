@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from fulgurite.language.message import message
-from fulgurite.model.peft_internals import OWN_PARTS, plain_name
+from fulgurite.model.peft_internals import OWN_PARTS, get_plain_name
 from fulgurite.text.layout import count_cells, pad
 
 NUMBER = re.compile(r"\.(\d+)\.")
@@ -37,7 +37,7 @@ def table(trained: Iterable[tuple[str, int]], whole: int) -> str:
 def _key(name: str) -> str:
     kind = next((f" ({k})" for k in ("lora", "oft", "ia3", "vera") if f".{k}_" in name), "")
     inner = NUMBER.split(name)[-1] if NUMBER.search(name) else name
-    parts = [p for p in plain_name(inner).split(".") if p not in OWN_PARTS and p != "model"]
+    parts = [p for p in get_plain_name(inner).split(".") if p not in OWN_PARTS and p != "model"]
     return ".".join(p for p in parts if not p.startswith(("lora_", "oft_", "ia3_", "vera_"))) + kind
 
 

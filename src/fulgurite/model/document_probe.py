@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fulgurite.data.documents import find_documents
 from fulgurite.errors import is_shortage
 from fulgurite.model.document_attention import NAME, Rows, know_rows
-from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, ordinary_tokens, probe_context
+from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, list_ordinary_tokens, probe_context
 from fulgurite.model.quiet import silence
 from fulgurite.model.unwrap import unwrap_model
 
@@ -77,7 +77,7 @@ def _run(whole: Any) -> tuple[Tensor, Tensor]:
     """Returns the last states or logits at the end of each document, and their gradient at the embeddings [B, T, D]."""
     device = next(whole.parameters()).device
     positions_BT = _positions()
-    ids_BT = torch.tensor(ordinary_tokens(whole, positions_BT.numel())).view_as(positions_BT).to(device)
+    ids_BT = torch.tensor(list_ordinary_tokens(whole, positions_BT.numel())).view_as(positions_BT).to(device)
     ends = torch.tensor(LENGTHS[0] + LENGTHS[1]).cumsum(0) - 1
     seen: list[Tensor] = []
 

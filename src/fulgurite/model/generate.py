@@ -76,7 +76,7 @@ def continue_prompts(
     longest = max(len(ids) for ids in prompts)
     ids_BT = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
     mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
-    config = sampling_config(list(stop_ids), pad, max_new_tokens, temperature, top_p)
+    config = build_sampling_config(list(stop_ids), pad, max_new_tokens, temperature, top_p)
     with keep_state(model, seed if temperature > 0 else 0), context or nullcontext(), silence():
         out_BT = model.generate(
             input_ids=ids_BT, attention_mask=mask_BT, generation_config=config, streamer=streamer, use_cache=True,
@@ -85,7 +85,7 @@ def continue_prompts(
     return [_answer(tokenizer, row, set(stop_ids)) for row in out_BT[:, longest:].tolist()]
 
 
-def sampling_config(
+def build_sampling_config(
     stop_ids: list[int], pad: int, max_new_tokens: int, temperature: float, top_p: float
 ) -> GenerationConfig:
     """Builds a generation config that sets every field that a model's own config could fill."""

@@ -45,7 +45,7 @@ def select_valid(config: GenerationConfig | None) -> tuple[GenerationConfig, dic
     return kept, dropped
 
 
-def invalid_fields(path: str, revision: str | None = None) -> dict[str, Any]:
+def find_invalid_fields(path: str, revision: str | None = None) -> dict[str, Any]:
     """Returns the fields of a model's generation_config.json that an export leaves out; none if there is no such file.
     """
     with _quiet():

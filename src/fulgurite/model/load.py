@@ -33,13 +33,13 @@ from fulgurite.model.classifier import check_classifier, is_classifier
 from fulgurite.model.generation_config import refuse_unreadable
 from fulgurite.model.reward_head import check_head
 from fulgurite.model.safety import (
+    describe_how_to_allow,
     describe_missing_safetensors,
     describe_unreachable,
-    how_to_allow,
     locate,
     refuse_incomplete,
 )
-from fulgurite.model.tokenizer_check import longest_input, mend_padding
+from fulgurite.model.tokenizer_check import find_longest_input, mend_padding
 from fulgurite.model.validate import describe_suspects
 from fulgurite.text.console import shorten
 
@@ -93,7 +93,7 @@ def load(
     refuse_unreadable(folder)
     classifies = is_classifier(folder)
     kind_of_model = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
-    with one_error(path, Form.reward if classifies else Form.causal):
+    with raise_one_error(path, Form.reward if classifies else Form.causal):
         if classifies:
             check_classifier(
                 path, AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True), reward
@@ -126,7 +126,7 @@ def outline(
     """Returns what `load` reads before the weights: config and tokenizer. Raises ModelError as it does."""
     folder = locate(path, revision, code, weights=False)
     refuse_unreadable(folder)
-    with one_error(path):
+    with raise_one_error(path):
         shape = AutoConfig.from_pretrained(folder, trust_remote_code=code, local_files_only=True)
         return shape, read_tokenizer(folder, code)
 
@@ -144,7 +144,7 @@ def read_tokenizer(folder: Path, code: bool) -> PreTrainedTokenizerBase:
 
 
 @contextlib.contextmanager
-def one_error(path: str | Path, kind: Form = Form.causal) -> Iterator[None]:
+def raise_one_error(path: str | Path, kind: Form = Form.causal) -> Iterator[None]:
     """Turns any exception of another library into one ModelError; an exception for lack of memory is kept."""
     try:
         yield
@@ -162,7 +162,7 @@ def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_token
         add_tokens(model, tokenizer, new_tokens)
     model.config.use_cache = False
     notes = mend_padding(tokenizer, int(model.get_input_embeddings().weight.shape[0]))
-    return Loaded(model, tokenizer, longest_input(model.config, tokenizer), notes)
+    return Loaded(model, tokenizer, find_longest_input(model.config, tokenizer), notes)
 
 
 @torch.no_grad()
@@ -196,7 +196,7 @@ def _describe_error(path: str | Path, error: Exception, kind: Form) -> UserMessa
         return describe_missing_safetensors(path)
     if "trust_remote_code" in text or "custom code" in text or "remote code" in text:
         return message("{path} needs to run its own Python code; read it, then add {words}", path=path,
-                       words=how_to_allow(path))
+                       words=describe_how_to_allow(path))
     if isinstance(path, Path) or Path(path).exists():
         if found := FIELD.match(text):
             return message(

@@ -35,7 +35,7 @@ class LoraPair:
 
 
 @contextlib.contextmanager
-def ignoring_warnings() -> Iterator[None]:
+def ignore_warnings() -> Iterator[None]:
     """Hides warnings of peft 0.21 that do not apply."""
     with warnings.catch_warnings():
         # peft asks transformers by a name that is deprecated there
@@ -47,7 +47,7 @@ def ignoring_warnings() -> Iterator[None]:
         yield
 
 
-def plain_name(name: str) -> str:
+def get_plain_name(name: str) -> str:
     """Returns the name of a module or parameter in the model without peft's wrapper."""
     return name.removeprefix(PREFIX)
 
@@ -78,7 +78,7 @@ def is_from_peft(module: nn.Module) -> bool:
     return type(module).__module__.startswith("peft.")
 
 
-def saved_module(module: Any) -> nn.Module:
+def get_saved_module(module: Any) -> nn.Module:
     """Returns the trained copy inside a module of `is_saved_module`."""
     [active] = module.active_adapters
     found: nn.Module = module.modules_to_save[active]
@@ -90,7 +90,7 @@ def token_adapter(module: Any) -> Any:
     return module.token_adapter
 
 
-def adapter_parameters(layer: Any) -> Iterator[nn.Parameter]:
+def list_adapter_parameters(layer: Any) -> Iterator[nn.Parameter]:
     """Yields the parameters that an adapter layer adds, by the names that its class declares."""
     for name in layer.adapter_layer_names:
         factor = getattr(layer, name, None)
@@ -100,17 +100,17 @@ def adapter_parameters(layer: Any) -> Iterator[nn.Parameter]:
             yield from factor
 
 
-def adapter_rank(module: nn.Module) -> int:
+def get_adapter_rank(module: nn.Module) -> int:
     """Returns the rank of the adapter on a module, 0 if there is none."""
     return int(getattr(module, "r", {}).get(ADAPTER, 0))
 
 
-def lora_pair(module: Any) -> LoraPair | None:
+def find_lora_pair(module: Any) -> LoraPair | None:
     """Returns the matrices of a LoRA layer, or None for any other module."""
     if not hasattr(module, "lora_A"):
         return None
     a, b = module.lora_A[ADAPTER].weight.data, module.lora_B[ADAPTER].weight.data
-    return LoraPair(a, b, adapter_rank(module), float(module.scaling[ADAPTER]))
+    return LoraPair(a, b, get_adapter_rank(module), float(module.scaling[ADAPTER]))
 
 
 def is_lora_b(name: str) -> bool:

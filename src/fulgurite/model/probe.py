@@ -58,12 +58,12 @@ def measure(model: Any) -> Behaviour:
     """Measures a model, which may have an adapter or a reward head. Raises ModelError if it cannot compute a few
     tokens."""
     whole = unwrap_model(model)
-    tokens = ordinary_tokens(whole, 4 * DOCUMENT)
+    tokens = list_ordinary_tokens(whole, 4 * DOCUMENT)
     first, second, other = tokens[:DOCUMENT], tokens[DOCUMENT : 2 * DOCUMENT], tokens[2 * DOCUMENT : 3 * DOCUMENT]
     try:
         with probe_context(whole):
             return Behaviour(
-                _causal(whole, first, second, other), _packs(whole, first, second, other), learned_positions(whole)
+                _causal(whole, first, second, other), _packs(whole, first, second, other), find_learned_positions(whole)
             )
     except (
         RuntimeError,
@@ -83,7 +83,7 @@ def measure(model: Any) -> Behaviour:
         ) from error
 
 
-def ordinary_tokens(model: Any, count: int) -> list[int]:
+def list_ordinary_tokens(model: Any, count: int) -> list[int]:
     """Returns ids of ordinary tokens, spread over the vocabulary."""
     rows = int(model.get_input_embeddings().weight.shape[0])
     text = model.config.get_text_config()
@@ -191,7 +191,7 @@ def _depends(model: Any, ids: list[int], *, on: slice, of: slice, **more: Any) -
 
 
 @torch.no_grad()
-def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
+def find_plain_head(causal: PreTrainedModel) -> nn.Linear | None:
     """Returns the output layer if logits are exactly its product with the decoder's last states, else None.
 
     It is compared twice: on the model's own states of four tokens, and on replaced states whose logits are small,
@@ -218,7 +218,7 @@ def plain_head(causal: PreTrainedModel) -> nn.Linear | None:
 
 
 def _straight(causal: Any, decoder: Any, head: nn.Linear) -> bool:
-    ids_BT = torch.tensor([ordinary_tokens(causal, len(SIZES))], device=next(causal.parameters()).device)
+    ids_BT = torch.tensor([list_ordinary_tokens(causal, len(SIZES))], device=next(causal.parameters()).device)
     most = STRAIGHT_ROUNDED if is_rounded(causal) else STRAIGHT
     put: list[Tensor] = []
 
@@ -273,14 +273,14 @@ class _Lookups(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def learned_positions(model: Any) -> int | None:
+def find_learned_positions(model: Any) -> int | None:
     """Returns the number of positions of the smallest table that is indexed by a token's position; None if there is
     none.
 
     Such a table is found by its indices: they grow by as much as the sequence does. Some skip a few rows at the start.
     """
     found: list[_Lookups] = []
-    token = ordinary_tokens(model, 1)[0]
+    token = list_ordinary_tokens(model, 1)[0]
     for length in (4, 7):
         with _Lookups() as lookups:
             _outputs(model, [token] * length)

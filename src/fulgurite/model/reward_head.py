@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from fulgurite.errors import ModelError
 from fulgurite.model.classifier import HEAD
-from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, ordinary_tokens, probe_context
+from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, list_ordinary_tokens, probe_context
 from fulgurite.model.unwrap import unwrap_model
 
 
@@ -68,7 +68,7 @@ def check_head(model: PreTrainedModel) -> None:
         raise ModelError(
             "{name} has no single linear head called {head} without a bias; use another model.", name=name, head=HEAD,
         )
-    ids_ST = torch.tensor([ordinary_tokens(model, CHECKED)])
+    ids_ST = torch.tensor([list_ordinary_tokens(model, CHECKED)])
     with probe_context(model):
         theirs = model(input_ids=ids_ST, use_cache=False).logits.flatten().float()
         ours = compute_rewards(model, ids_ST, torch.tensor([CHECKED]))

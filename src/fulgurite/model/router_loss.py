@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fulgurite.errors import ConfigError, excerpt, is_shortage
 from fulgurite.language.library_errors import quote_foreign
-from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, ordinary_tokens, probe_context
+from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, list_ordinary_tokens, probe_context
 from fulgurite.model.transformers_internals import balance_loss_function
 from fulgurite.model.unwrap import unwrap_model
 
@@ -55,7 +55,7 @@ def build_router(model: Any, asked: float | None) -> Router | None:
     loss cannot be computed.
     """
     whole = unwrap_model(model)
-    coefficient = own_coefficient(whole) if asked is None else asked
+    coefficient = find_own_coefficient(whole) if asked is None else asked
     if coefficient == 0:
         return None
     refuse_without_router(whole, coefficient)
@@ -94,7 +94,7 @@ def refuse_without_router(model: Any, asked: float | None) -> None:
         )
 
 
-def own_coefficient(whole: Any) -> float:
+def find_own_coefficient(whole: Any) -> float:
     """Returns the coefficient with which transformers would add the balance loss by itself; 0 if it would not."""
     text = whole.config.get_text_config()
     asks = any(getattr(config, "output_router_logits", False) for config in (whole.config, text))
@@ -114,7 +114,7 @@ def _function(whole: Any) -> Callable[..., Tensor] | None:
 @torch.no_grad()
 def _compared(whole: Any, router: Router) -> tuple[float, float]:
     """Returns the balance loss of a few tokens by the model's own forward, and from the logits of its decoder."""
-    ids_BT = torch.tensor([ordinary_tokens(whole, TOKENS)], device=next(whole.parameters()).device)
+    ids_BT = torch.tensor([list_ordinary_tokens(whole, TOKENS)], device=next(whole.parameters()).device)
     with probe_context(whole):
         theirs = whole(input_ids=ids_BT, use_cache=False, **ASKED).aux_loss
         logits = whole.get_decoder()(input_ids=ids_BT, use_cache=False, **ASKED).router_logits

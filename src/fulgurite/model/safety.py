@@ -116,7 +116,7 @@ def refuse_unsafe(folder: Path) -> None:
     for entry in entries:
         _refuse_link(folder, entry)
         if entry.name.endswith(SHARDS):
-            index_files(entry)
+            list_index_files(entry)
     pickled = [
         entry for entry in entries if entry.suffix in PICKLES and entry.name.startswith(("pytorch_model", "model"))
     ]
@@ -153,7 +153,7 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     return config
 
 
-def index_files(index: Path) -> set[str]:
+def list_index_files(index: Path) -> set[str]:
     """Returns the weight files that an index names. Raises ModelError if one is not a safetensors file of the same
     folder."""
     found = _read(index)
@@ -171,7 +171,7 @@ def index_files(index: Path) -> set[str]:
     return set(named.values())
 
 
-def code_hash(folder: Path) -> str:
+def compute_code_hash(folder: Path) -> str:
     """Returns `sha256:` and the hash of every Python file in the folder, with which `model.revision` pins its code."""
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
@@ -181,10 +181,10 @@ def code_hash(folder: Path) -> str:
     return SHA + found.hexdigest()
 
 
-def how_to_allow(path: str | Path) -> str:
+def describe_how_to_allow(path: str | Path) -> str:
     """Returns the overrides that let the code of `path` run, to type after reading the code."""
     folder = Path(path).expanduser()
-    pin = code_hash(folder) if folder.is_dir() else "<full commit of 40 digits>"
+    pin = compute_code_hash(folder) if folder.is_dir() else "<full commit of 40 digits>"
     return f"model.trust_remote_code=true model.revision={pin}"
 
 
@@ -229,7 +229,7 @@ HEADS = re.compile(r"(^|\.)(score|classifier|v_head|value_head)\b")
 
 def _check_hash(folder: Path, revision: str | None) -> None:
     """Raises ModelError if `revision` is not the hash of the folder's code, or the code is of another repository."""
-    pin = code_hash(folder)
+    pin = compute_code_hash(folder)
     if revision != pin:
         if revision:
             raise ModelError(
@@ -356,7 +356,7 @@ def _download(name: str, revision: str | None, code: bool, weights: bool) -> Pat
             )
         if weights:
             index = folder / "model.safetensors.index.json"
-            files = sorted(index_files(index)) if index.is_file() else ["model.safetensors"]
+            files = sorted(list_index_files(index)) if index.is_file() else ["model.safetensors"]
             folder = Path(snapshot_download(name, revision=folder.name, allow_patterns=files))
     except ModelError:
         raise

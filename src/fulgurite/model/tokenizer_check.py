@@ -13,7 +13,7 @@ LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_
 """Names of the longest input in configs; the first that is there counts."""
 
 
-def longest_input(config: Any, tokenizer: Any) -> int:
+def find_longest_input(config: Any, tokenizer: Any) -> int:
     """Returns the longest input in tokens, by the model's config and its tokenizer. Raises ModelError for a limit that
     is not a number."""
     text = config.get_text_config()

@@ -76,7 +76,7 @@ NAMES = tuple((re.compile(names), size) for names, size in SIZES)
 def twin(config: PreTrainedConfig) -> PreTrainedModel | None:
     """Builds a model of the config's architecture, in float32 on the CPU; None if none can be built. Does not change
     the random state."""
-    for shape in (_own(config), shrunk(config)):
+    for shape in (_own(config), shrink_sizes(config)):
         if shape is None:
             continue
         try:
@@ -93,7 +93,7 @@ _KNOWN: dict[str, Behaviour | None] = {}
 """Measured behaviours by the config's text: a plan needs them several times."""
 
 
-def behaviour_of(config: PreTrainedConfig) -> Behaviour | None:
+def find_behaviour(config: PreTrainedConfig) -> Behaviour | None:
     """Returns the behaviour of a model of this architecture; None if it has no twin, so that only the loaded model can
     be measured."""
     key = f"{type(config).__name__} {config.to_json_string(use_diff=False)}"
@@ -116,7 +116,7 @@ def attends_by_documents(config: PreTrainedConfig) -> bool | None:
     return use_documents(made)
 
 
-def shrunk(config: PreTrainedConfig) -> PreTrainedConfig:
+def shrink_sizes(config: PreTrainedConfig) -> PreTrainedConfig:
     """Returns the config with few layers, a small width and a small vocabulary. Fields that define how the model
     computes stay as they are."""
     made = copy.deepcopy(config)

@@ -215,7 +215,7 @@ def check_folder(folder: Path) -> None:
         if (folder / name).is_file():
             config = read_checked(folder / name)
             if name == "config.json":
-                check_sizes(config, folder / name, weight_bytes(folder))
+                check_sizes(config, folder / name, count_weight_bytes(folder))
     for path, most in _bounded_files(folder):
         if path.stat().st_size > most:
             raise ModelError(
@@ -290,7 +290,7 @@ def estimate_parameters(config: dict[str, Any]) -> int:
     return layers * layer + size("vocab_size") * width
 
 
-def weight_bytes(folder: Path) -> int | None:
+def count_weight_bytes(folder: Path) -> int | None:
     """Returns the bytes of the folder's weight files, or None if there are none."""
     sizes = [path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file()]
     return sum(sizes) if sizes else None
@@ -312,7 +312,7 @@ def describe_suspects(folder: Path | str) -> str:
     return f" (config.json: {', '.join(odd[:3])})" if odd else ""
 
 
-def adapter_base(folder: Path) -> str:
+def find_base_of_adapter(folder: Path) -> str:
     """Returns the folder or hub id of the model that an adapter was trained on. Raises ModelError if there is none,
     or only a ring."""
     base, seen = folder, {folder.resolve()}

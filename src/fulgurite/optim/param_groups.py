@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from fulgurite.model.peft_internals import adapter_parameters, is_adapter_layer
+from fulgurite.model.peft_internals import is_adapter_layer, list_adapter_parameters
 from fulgurite.optim.config import Decay, Optim
 
 SCALE = "rate_scale"
@@ -49,7 +49,7 @@ def find_hidden_matrices(module: nn.Module) -> set[int]:
             # By identity, because a head that is tied to the embedding is the same Parameter under another name.
             outside |= {id(p) for p in head.parameters()}
         if is_adapter_layer(part):
-            outside |= {id(p) for p in adapter_parameters(part)}
+            outside |= {id(p) for p in list_adapter_parameters(part)}
     return {id(p) for p in module.parameters() if p.ndim == 2 and min(p.shape) > 1 and id(p) not in outside}
 
 

@@ -22,8 +22,8 @@ from fulgurite.config.stored import rebuild_run
 from fulgurite.errors import ModelError, excerpt
 from fulgurite.language.library_errors import quote_foreign
 from fulgurite.method.config import Method
-from fulgurite.method.four_bits import four_bit_bytes
-from fulgurite.method.modules import linear_layers
+from fulgurite.method.four_bits import count_four_bit_bytes
+from fulgurite.method.modules import find_linear_layers
 from fulgurite.model.attention import is_unsupported, with_attention
 from fulgurite.model.classifier import check_classifier, has_head, names_classifier
 from fulgurite.model.config import Model, describe_reward_model
@@ -32,7 +32,7 @@ from fulgurite.model.probe import Behaviour
 from fulgurite.model.reward_head import add_reward_head
 from fulgurite.model.router_loss import refuse_without_router
 from fulgurite.model.safety import check_adapter
-from fulgurite.model.twin import attends_by_documents, behaviour_of
+from fulgurite.model.twin import attends_by_documents, find_behaviour
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.plan.context import ModelFacts, Weights
 from fulgurite.precision.policy import Dtypes
@@ -67,7 +67,7 @@ def outline_model(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
         with torch.device("meta"):
             found, stored = outline_bare(run.model, dtype, reward=run.stage.gives_rewards)
             base = sum(p.numel() for p in found.model.parameters())
-            behaviour = behaviour_of(found.model.config)
+            behaviour = find_behaviour(found.model.config)
             if behaviour is not None and behaviour.positions is not None:
                 found.length = min(found.length, behaviour.positions)
             refuse_without_router(found.model, getattr(run.stage, "router_aux_loss_coef", None))
@@ -210,10 +210,10 @@ def _measure_quantised(model: Any, method: Method, dtypes: Dtypes) -> dict[int, 
     if not method.quantised or dtypes.plain_base:
         return {}
     found = {}
-    for name, layer in linear_layers(unwrap_model(model)).items():
+    for name, layer in find_linear_layers(unwrap_model(model)).items():
         weight = layer.weight
         if isinstance(weight, nn.Parameter) and not weight.requires_grad and not KINDS[0][1].search(name):
-            found[id(weight)] = four_bit_bytes(weight.numel(), bool(getattr(method, "double_quant", False)))
+            found[id(weight)] = count_four_bit_bytes(weight.numel(), bool(getattr(method, "double_quant", False)))
     return found
 
 

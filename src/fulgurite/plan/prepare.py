@@ -24,7 +24,7 @@ from fulgurite.data.template_agreement import describe_difference
 from fulgurite.data.tokenized import TokenizedData, tokenize_source
 from fulgurite.language.message import UserMessage, as_message, message
 from fulgurite.model.config import Attention
-from fulgurite.model.generation_config import invalid_fields
+from fulgurite.model.generation_config import find_invalid_fields
 from fulgurite.model.padding import free_padding
 from fulgurite.optim.config import Optim
 from fulgurite.plan.alternatives import find_cheaper
@@ -87,7 +87,7 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes, recall: Reca
         from fulgurite.run.load import find_base  # imports model code, which the outline of a folder has needed too
 
         base: Any = find_base(run.model)
-        model.invalid_generation = invalid_fields(base.path, base.revision) if base.folder() is not None else {}
+        model.invalid_generation = find_invalid_fields(base.path, base.revision) if base.folder() is not None else {}
     tokenized = (templated, key_tokens(source, run.data)) if is_kept else ()
     encoded = recall("tokens", tokenized, lambda: tokenize_source(
         source, template.tokenizer, template, run.data, find_cache_root(), run.data.max_length or outline.length

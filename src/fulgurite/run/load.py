@@ -28,7 +28,7 @@ from fulgurite.method.config import Method
 from fulgurite.method.peft_import import import_peft
 from fulgurite.model.classifier import has_head
 from fulgurite.model.config import Hf, Model, SmolLM2, describe_reward_model
-from fulgurite.model.load import Form, Loaded, loaded, one_error
+from fulgurite.model.load import Form, Loaded, loaded, raise_one_error
 from fulgurite.model.reward_head import add_reward_head, get_head
 from fulgurite.model.safety import check_adapter
 from fulgurite.model.smollm2 import HUB
@@ -147,7 +147,7 @@ def _load_run_model(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
 def _load_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     base_name = read_adapter_base(folder)
     head = has_head(folder, check_adapter(folder), reward)
-    with one_error(folder, Form.adapter):
+    with raise_one_error(folder, Form.adapter):
         base = load_named(find_adapter_base(base_name, allowed), torch.float32, reward)
         if head:
             base.model = add_reward_head(base.model)

@@ -9,7 +9,7 @@ from fulgurite.checkpoint.folder import find_newest_whole
 from fulgurite.errors import CheckpointError, ModelError
 from fulgurite.files.manifest import hash_file
 from fulgurite.model.config import Model
-from fulgurite.model.validate import adapter_base
+from fulgurite.model.validate import find_base_of_adapter
 
 CHECKPOINT = re.compile(r"best|last|step-[0-9]+")
 
@@ -31,11 +31,11 @@ def is_run(folder: Path) -> bool:
 
 def read_adapter_base(folder: Path) -> str:
     """Returns the folder or hub id of the base model of an adapter. Raises ModelError if it names none."""
-    if not adapter_base(folder):
+    if not find_base_of_adapter(folder):
         raise ModelError(
             "{path} is an adapter that names no base model; give its run instead, model.path=<run folder>.", path=folder
         )
-    return adapter_base(folder)
+    return find_base_of_adapter(folder)
 
 
 def choose_checkpoint(folder: Path, checkpoint: str) -> Path:

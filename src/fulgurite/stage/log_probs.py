@@ -20,7 +20,7 @@ from fulgurite.data.documents import Documents
 from fulgurite.loss import language, policy
 from fulgurite.loss.language import IGNORE
 from fulgurite.model.document_attention import is_by_documents, know_rows
-from fulgurite.model.probe import plain_head
+from fulgurite.model.probe import find_plain_head
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.stage import shared_prefix
 
@@ -82,7 +82,7 @@ class LabelHead:
 
     def __init__(self, model: PreTrainedModel, chunk: int) -> None:
         self.causal: Any = unwrap_model(model)
-        self.head, self.chunk = plain_head(self.causal), chunk
+        self.head, self.chunk = find_plain_head(self.causal), chunk
         self.by_documents = is_by_documents(self.causal)
 
     def run(

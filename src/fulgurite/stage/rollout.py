@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from fulgurite.model.generate import keep_state, sampling_config, silence
+from fulgurite.model.generate import build_sampling_config, keep_state, silence
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class TransformersRollouts:
     ) -> None:
         self._model, self._stops, self._pad, self._batch = model, list(stop_ids), pad, batch
         self._temperature, self._context = temperature, context
-        self._config = sampling_config(self._stops, pad, max_new_tokens, temperature, 1.0)
+        self._config = build_sampling_config(self._stops, pad, max_new_tokens, temperature, 1.0)
 
     def generate(self, prompts: Sequence[Sequence[int]], seed: Sequence[int], first: int = 0) -> Drawn:
         """Generates answers in portions; `seed` and the position of a portion in the rollout make its seed."""

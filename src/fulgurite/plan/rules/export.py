@@ -4,7 +4,7 @@ exported."""
 from __future__ import annotations
 
 from fulgurite.language.message import message
-from fulgurite.method.separate import base_changed
+from fulgurite.method.separate import describe_base_change
 from fulgurite.plan.context import PlanFacts
 from fulgurite.plan.rules import rule
 from fulgurite.plan.rules.template import suggest_chatml
@@ -57,7 +57,7 @@ def check_apart(seen: PlanFacts) -> Finding | None:
     """An adapter that cannot be exported without its base."""
     if (
         not seen.run.method.adapter
-        or (changed := base_changed(seen.run.method, bool(seen.run.model.add_tokens))) is None
+        or (changed := describe_base_change(seen.run.method, bool(seen.run.model.add_tokens))) is None
     ):
         return None
     return Finding(message("This run {change}: it can be exported merged, but not with merge=false.", change=changed))
