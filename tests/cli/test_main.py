@@ -133,7 +133,7 @@ def test_lang_is_taken_by_every_command_and_ends_with_it(capsys: pytest.CaptureF
     assert capsys.readouterr().err == "error: --lang takes en or zh.\n"
 
 
-@pytest.mark.parametrize(("words", "sentence"), [
+REFUSED = [
     (["train", "resume.run=/nowhere"], "resume.run=/nowhere is not a run folder"),
     (["train", "model=hf", "model.path=/nowhere"], "model.path=/nowhere does not exist"),
     (["train", "logger=tensorboard"], "logger=tensorboard needs the package tensorboard, which is not installed"),
@@ -142,19 +142,28 @@ def test_lang_is_taken_by_every_command_and_ends_with_it(capsys: pytest.CaptureF
     (["chat", "run=/nowhere"], "/nowhere"),
     (["chat", "model=./nowhere"], "model=./nowhere does not exist"),
     (["export", "run=/nowhere", "out=x"], "/nowhere"),
-])
-def test_what_needs_no_torch_is_refused_without_it(words: list[str], sentence: str, tmp_path: Path) -> None:
+]
+
+
+def test_what_needs_no_torch_is_refused_without_it(tmp_path: Path) -> None:
     """Torch takes seconds to load: each of these is refused in a process that cannot import it."""
     (tmp_path / "r.py").write_text("def score(prompt, answer, **record):\n    return 1.0\n")
-    run = (
-        "import sys; sys.modules.update(dict.fromkeys(('torch', 'lightning', 'tensorboard')));"
-        "from fulgurite.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    code = (
+        "import importlib.util as u, json, sys; plain = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'tensorboard' else plain(name, *rest)\n"
+        "sys.modules.update(dict.fromkeys(('torch', 'lightning', 'tensorboard')))\n"
+        "from fulgurite.cli.main import main\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    print('status', main(words), file=sys.stderr)\n"
     )
-    blocked = "import importlib.util as u; plain = u.find_spec;" \
-        "u.find_spec = lambda name, *rest: None if name == 'tensorboard' else plain(name, *rest);"
+    given = json.dumps([words for words, _ in REFUSED])
     done = subprocess.run(
-        [sys.executable, "-c", blocked + run, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, given], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert sentence in done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    answers = done.stderr.split("status 2\n")
+    assert len(answers) == len(REFUSED) + 1, done.stderr
+    for (words, sentence), answer in zip(REFUSED, answers, strict=False):
+        assert sentence in answer.splitlines()[-1], words
+    assert answers[-1] == ""
     assert not (tmp_path / "runs").exists()
