@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -70,6 +71,10 @@ class ForkedCommand:
         with contextlib.suppress(ProcessLookupError):
             if self.poll() is None and self.pid is not None:
                 os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kills it, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Waits until it ends; returns what it wrote on stdout and stderr."""

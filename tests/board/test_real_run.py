@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from tests.board.browser.board_process import BoardProcess
 from tests.board.run_folders import wait_until
 from tests.board.server.client import make_board
+from tests.forked import ForkedCommand
 
 from fulgurite.board.launches import Launches
 from fulgurite.board.server.run_services import RunServices
@@ -132,7 +131,11 @@ def test_run_survives_the_board_is_stopped_by_the_next_one_and_resumed_exactly(
     assert (shown["state"], shown["steps"], shown["can_resume"]) == ("finished", STEPS, False)
 
     words = [word for word in record["words"][1:] if not word.startswith("run_dir=")]
-    assert board.train(*words, f"run_dir={board.runs / 'whole'}").wait(SLOW) == 0
+    whole = ForkedCommand(
+        ["train", *words, f"run_dir={board.runs / 'whole'}"], cwd=board.folder, env=board.environment
+    )
+    written = whole.communicate(SLOW)
+    assert whole.returncode == 0, written
     assert read_losses(board.runs / "whole") == read_losses(Path(record["folder"]))
     curve = page.get(f"/api/runs/{run}/metrics?points=800")["series"]["train/loss"]
     assert [tuple(point) for point in curve] == read_losses(Path(record["folder"]))
@@ -146,13 +149,10 @@ def test_chat_streams_what_the_command_prints(board: BoardProcess, page: Browser
     data = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
     assert "note" in data[-1], data
     command = ["chat", f"run={board.runs / run['folder']}", "temperature=0", "max_new_tokens=8"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fulgurite", *command], input="What is a warmup?\n", capture_output=True, text=True,
-        env=board.environment, check=True,
-    )
+    printed, _ = ForkedCommand(command, env=board.environment, typed="What is a warmup?\n").communicate(SLOW)
     text = "".join(piece.get("text", "") for piece in data[:-1])
     note = f" ({data[-1]['note']})" if data[-1]["note"] else ""
-    assert done.stdout == f"> What is a warmup?\n{text}{note}\n"
+    assert printed == f"> What is a warmup?\n{text}{note}\n"
 
 
 @pytest.mark.slow

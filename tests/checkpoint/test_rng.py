@@ -1,11 +1,8 @@
 """Every generator goes on where it was; each rank has its own state; bytes are gathered, not pickles."""
 
 import logging
-import multiprocessing
-import os
 import random
 import socket
-from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from tests.checkpoint.toy_training import digest, run_rank
+from tests.forked import start_fork_server
 
 from fulgurite.checkpoint import rng
 from fulgurite.errors import CheckpointError
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def draws() -> list[float]:
@@ -105,11 +102,7 @@ def two_ranks(run: Path, *words: str) -> list[int]:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    context = multiprocessing.get_context("forkserver")  # torch and Lightning are imported once for all six processes
-    with pytest.MonkeyPatch.context() as patch:  # the fork server looks for modules in PYTHONPATH only
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, Path(rng.__file__).parents[2]))))
-        context.set_forkserver_preload(["tests.checkpoint.toy_training"])
-        forkserver.ensure_running()
+    context = start_fork_server()
     given = [str(run), "processes=2", "epochs=2", *words]
     ranks = [
         context.Process(target=run_rank, args=(given, shared | {"LOCAL_RANK": str(r), "RANK": str(r)})) for r in (0, 1)

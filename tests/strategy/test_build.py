@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.environments import (
 )
 from lightning.pytorch.strategies import DDPStrategy
 from tests.end_to_end.runs import losses, rows, tiny, weights
+from tests.forked import ForkedCommand
 
 from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError
@@ -98,6 +99,15 @@ STARTS = {
 }
 
 
+def start_process(
+    command: list[str], folder: Path, env: dict[str, str], forks: bool
+) -> ForkedCommand | subprocess.Popen[str]:
+    """Starts a command; Slurm gives its tasks nothing but the environment, so that they may come from a fork."""
+    if forks:
+        return ForkedCommand(command[2:], cwd=folder, env=env)
+    return subprocess.Popen([sys.executable, *command], env=env, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STARTS)
 def test_two_processes_are_one_whoever_starts_them(name: str, tmp_path: Path) -> None:
@@ -106,13 +116,7 @@ def test_two_processes_are_one_whoever_starts_them(name: str, tmp_path: Path) ->
     one = tiny(tmp_path / "one", *SGD, *words)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "TORCHELASTIC"))}
     started = [
-        subprocess.Popen(
-            [sys.executable, *command, *words],
-            env=clean | ONE_THREAD | own,
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        start_process([*command, *words], tmp_path, clean | ONE_THREAD | own, forks=name == "srun")
         for command, own in start()
     ]
     try:
