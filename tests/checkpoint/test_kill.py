@@ -8,14 +8,14 @@ import os
 import random
 import shutil
 import signal
-from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 from tests.checkpoint import toy_training
 from tests.checkpoint.toy_training import digest, train
+from tests.forked import start_fork_server
 
-from fulgurite.checkpoint import folder, io
+from fulgurite.checkpoint import io
 from fulgurite.errors import Interrupted
 from fulgurite.files import atomic
 
@@ -84,11 +84,7 @@ def child(target, *words, delay: float | None = None, number: int = signal.SIGKI
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    # the fork server looks for modules in PYTHONPATH only
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (Path(__file__).parent, Path(folder.__file__).parents[2]))))
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.checkpoint.toy_training"])
-        forkserver.ensure_running()
+    start_fork_server()
     run = tmp_path_factory.mktemp("whole")
     train(run, **SAVES)
     return digest(run)
@@ -123,7 +119,7 @@ def test_killed_at_every_instant_of_the_write(tmp_path, whole):
     assert instant > 35  # three checkpoints of four files, each written, made durable, sealed, published and linked
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.matrix])])
 def test_killed_at_random_again_and_again(tmp_path, whole, kills):
     draw = random.Random(kills)
     statuses = [child(goes_slowly, tmp_path, delay=draw.uniform(0.05, 0.8)) for _ in range(kills)]
@@ -132,7 +128,7 @@ def test_killed_at_random_again_and_again(tmp_path, whole, kills):
     same_as(whole, tmp_path)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.matrix])])
 def test_asked_to_stop_at_random_again_and_again(tmp_path, whole, kills):
     draw = random.Random(kills)
     for _ in range(kills):
