@@ -8,13 +8,15 @@ import sys
 
 import pytest
 
-from fulgurite.cli.help import asks, describe_chat, describe_export, describe_train
+from fulgurite.cli.help import asks, describe_chat, describe_export, describe_overview, describe_train, fit_help
 from fulgurite.cli.main import main
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.export_arguments import Export
 from fulgurite.config.run import GROUPS
 from fulgurite.config.schema import list_knobs
 from fulgurite.explain.choices import list_presets
+from fulgurite.language.current import use_language
+from fulgurite.text.layout import count_cells
 
 HELP = [
     (["--help"], "fulgurite train"), (["train", "--help"], "adamw_8bit"), (["train", "-h"], "+experiment=sft_guide"),
@@ -97,3 +99,15 @@ def test_help_is_chinese_if_it_is_asked_for(words: list[str], capsys: pytest.Cap
     english = capsys.readouterr().out
     assert re.search(r"[\u4e00-\u9fff]", chinese)
     assert not re.search(r"[\u4e00-\u9fff]", english)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("columns", [60, 80])
+def test_lines_of_a_help_are_wrapped_in_their_column(language: str, columns: int) -> None:
+    with use_language(language):
+        for text in (describe_overview(), describe_chat(), describe_export(), describe_train()):
+            lines = fit_help(text, columns).splitlines()
+            assert max(map(count_cells, lines)) <= columns
+            assert "".join("".join(lines).split()) == "".join(text.split()), "every word stays"
+    assert fit_help("  a b   one two three", 16) == "  a b   one two\n        three"
+    assert fit_help("  a long name   one two", 20) == "  a long name\n      one two"

@@ -28,7 +28,8 @@ def test_ascii_is_wrapped_at_words_and_never_inside() -> None:
 
 def test_chinese_is_wrapped_between_characters_but_not_before_punctuation() -> None:
     assert wrap("学习率很高", 6, "", "") == "学习率\n很高"
-    assert wrap("学习率，高", 6, "", "") == "学习率，\n高"
+    assert wrap("学习率，高", 6, "", "") == "学习\n率，高"
+    assert wrap("（学习率）。", 8, "", "") == "（学习\n率）。"
     assert wrap("取 optim.lr 为空", 11, "", "  ") == "取 optim.lr\n  为空"
 
 

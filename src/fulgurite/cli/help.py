@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -9,11 +10,14 @@ from collections.abc import Sequence
 from fulgurite import __version__
 from fulgurite.language.catalogue import translate_text
 from fulgurite.language.message import message
+from fulgurite.text.layout import count_cells, wrap
 
 ASKING = frozenset({"-h", "--help"})
 
 WIDEST = 100
 """Columns of the text on a wide terminal."""
+COLUMN = re.compile(r" +\S+(?: \S+)*? {2,}(?=\S)")
+"""The first column of a line with two, with the blanks after it."""
 
 
 def asks(words: Sequence[str]) -> bool:
@@ -98,6 +102,24 @@ def describe_export() -> str:
     from fulgurite.config.export_arguments import Export
 
     return format_usage(Export, "export")
+
+
+def fit_help(text: str, columns: int) -> str:
+    """Wraps the lines of a help that are wider than the terminal; a second column stays a column."""
+    lines = []
+    for line in text.split("\n"):
+        if count_cells(line) <= columns:
+            lines.append(line)
+            continue
+        found = COLUMN.match(line)
+        head = found[0] if found else " " * (len(line) - len(line.lstrip()))
+        if 2 * count_cells(head) > columns:
+            # The first column takes half of the terminal: the second goes below it.
+            lines.append(head.rstrip())
+            lines.append(wrap(line[len(head) :], columns, " " * 6, " " * 6))
+        else:
+            lines.append(wrap(line[len(head) :], columns, head, " " * count_cells(head)))
+    return "\n".join(lines)
 
 
 def _groups() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NoReturn
@@ -26,8 +28,11 @@ class CommandParser(argparse.ArgumentParser):
         self._text = text
 
     def format_help(self) -> str:
-        """The text of ours, if there is one."""
-        return super().format_help() if self._text is None else f"{self._text()}\n"
+        """The text of ours, if there is one; on a terminal its lines are wrapped."""
+        if self._text is None:
+            return super().format_help()
+        text = self._text()
+        return f"{help.fit_help(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text}\n"
 
     def error(self, message: str) -> NoReturn:
         """Raises RequestError."""

@@ -8,6 +8,7 @@ from typing import TypeVar
 from fulgurite.config.check_value import check, describe_expected
 from fulgurite.config.schema import list_knobs, strip_none
 from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.language.catalogue import translate_text
 
 T = TypeVar("T")
 YES = {"true": True, "false": False}
@@ -16,7 +17,7 @@ YES = {"true": True, "false": False}
 def format_usage(cls: type, command: str) -> str:
     """Returns the parameters of a command, one per line."""
     return f"fulgurite {command} PARAMETER=VALUE ...\n\n" + "\n".join(
-        f"  {knob.name:12} {knob.meaning}" for knob in list_knobs(cls)
+        f"  {knob.name:12} {translate_text(knob.path, 'meaning', knob.meaning)}" for knob in list_knobs(cls)
     )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from fulgurite.language.library_errors import translate_error, translate_system_
 from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
 from fulgurite.run.status import is_running
-from fulgurite.text.console import to_one_line
+from fulgurite.text.console import to_one_line, wrap_lines
 
 MARKS = ("status.json", "metrics.jsonl", "provenance.json")
 """A folder with one of these files is a run, or the rest of one."""
@@ -157,7 +158,8 @@ def format_runs(runs: Sequence[RunSummary], width: int | None = None) -> str:
     ]
     text = _render(heads, lines, width)
     notes = [to_one_line(f"{os.path.relpath(r.folder, root)}: {n}") for r in runs for n in (r.why, *r.troubles) if n]
-    return text + ("\n" + "\n".join(notes) if notes else "")
+    columns = width or (shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    return "\n".join([text, *(wrap_lines(note, columns) for note in notes)])
 
 
 def _find_common_folder(runs: Sequence[RunSummary]) -> str:

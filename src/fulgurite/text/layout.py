@@ -8,6 +8,7 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 NARROWEST, WIDEST = 40, 100
@@ -29,10 +30,13 @@ def wrap(text: str, columns: int, head: str, rest: str) -> str:
     """Works as `textwrap.fill`, and also breaks between Chinese characters, which are two columns wide."""
     if text.isascii() or count_cells(text) == len(text):
         return textwrap.fill(text, columns, initial_indent=head, subsequent_indent=rest, **_WRAP)
-    lines, line = [], head
-    # A line may break before every wide character, but before a closing mark never: that one hangs over.
-    for atom in _ATOMS.findall(text):
-        if count_cells(line) + count_cells(atom.rstrip()) > columns and line.strip() and atom[0] not in _CLOSING:
+    lines, line, atoms = [], head, _ATOMS.findall(text)
+    for place, atom in enumerate(atoms):
+        # A line may break before every wide character, but never before a closing mark: the character before it goes
+        # to the next line as well.
+        closing = "".join(takewhile(_CLOSING.__contains__, atoms[place + 1 :]))
+        wanted = count_cells(line) + count_cells(atom.rstrip() + closing)
+        if wanted > columns and line.strip() and atom[0] not in _CLOSING:
             lines.append(line.rstrip())
             line = rest + atom.lstrip()
         else:
