@@ -36,6 +36,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Returns the tensors of a file, copied: load_file maps the file, which a later checkpoint may delete."""
     try:
+        # Cloned: a mapped file that is deleted keeps its space on the disk until the map is closed.
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except SafetensorError as error:
         raise CheckpointError(

@@ -69,6 +69,7 @@ def plan_rows(template: Renderer, messages: Sequence[Message], mask: Mask) -> li
     texts, learned = _split_at_answers(template, conversation, answers, whole)
     if texts is not None:
         _refuse_left_out(template, conversation, whole, [i for i in answers if conversation[i].learned])
+        # Reasoning of earlier turns is left out by many templates: reported, not refused.
         lost = any(_is_lost(template, conversation, i, whole) for i in answers if conversation[i].learned)
         return [RowPlan([*texts, whole], learned, mask, REASONING_LEFT_OUT * lost)]
     # Otherwise each learned answer becomes a row of its own, with the conversation up to it.
@@ -91,6 +92,7 @@ def _split_at_answers(
             continue
         following = answers[place + 1] if place + 1 < len(answers) else None
         prompt, said = template.text(conversation[:i], True), whole
+        # Rendered up to this answer: what follows it in the whole text is the next turn.
         if i + 1 < len(conversation):
             said = template.text(conversation[: i + 1], False)
         if not (whole.startswith(prompt) and said.startswith(prompt) and whole.startswith(said)):
@@ -277,4 +279,5 @@ def _is_read(template: Renderer, conversation: Conversation, i: int, **other_par
     try:
         return template.text(other, False) != template.text(conversation, False)
     except DataError:
+        # A template that refuses the changed message has read it.
         return True

@@ -40,7 +40,9 @@ class PreferenceDataset:
 
     def __init__(self, encoded: TokenizedData, numbers: Ints, cuts: Ints) -> None:
         self.encoded, self.numbers, self.cuts = encoded, numbers, cuts
+        # The cut is from the left of the prompt, so every side of a row is shorter by the same number.
         self.lengths: Ints = encoded.lengths[numbers] - cuts
+        # Each pair or judged answer counts once in the mean of a step, however long it is.
         self.units: Ints = np.ones(len(numbers), dtype=np.int64)
         labels = [sum(encoded.labels(int(n), b, e) for b, e in encoded.sides(int(n))) for n in numbers]
         self.label_counts: Ints = np.array(labels, dtype=np.int64)
@@ -67,6 +69,7 @@ class PreferenceDataset:
     def prompt(self, i: int) -> bytes:
         """Returns the tokens before the answer of row i, uncut: they are equal for rows with the same prompt."""
         number = int(self.numbers[i])
+        # argmax of booleans is the first True: the beginning of the answer.
         ids, learn = self.encoded.tokens(number, *self.encoded.sides(number)[0])
         return ids[: int(np.argmax(learn))].tobytes()
 
@@ -117,6 +120,7 @@ def select_kept(encoded: TokenizedData, max_length: int, truncate: bool, report:
             numbers.append(number)
             cuts.append(excess)
     report.truncated_share = report.truncated / max(len(numbers), 1)
+    # Indexed by the number of the example, so that any selection of rows finds its own.
     all_cuts = np.zeros(len(encoded), dtype=np.int64)
     all_cuts[numbers] = cuts
     return np.array(numbers, dtype=np.int64), all_cuts
@@ -143,6 +147,7 @@ def collate_mismatched(rows: PreferenceDataset, pairs: Sequence[tuple[int, int]]
     """Makes for each pair the prompt of its first row with the answer of its second, cut to `most` tokens."""
     made = []
     for first, second in pairs:
+        # KTO's baseline: a prompt with the answer to another one, whose ratio estimates the divergence.
         (own, start), (other, begin) = rows.sides(first)[0], rows.sides(second)[0]
         # The prompt is never cut, and at least one token of the answer stays.
         made.append((np.concatenate([own[:start], other[begin:]])[: max(most, start + 1)], start))
@@ -154,6 +159,7 @@ def _count_shared(parts: Sequence[Sequence[tuple[Ints, int]]]) -> int:
         return 0
     # The last token of the prompt predicts the first of the answer, so it is not shared.
     count = min(start for sides in parts for _, start in sides) - 1
+    # A template may render the two prompts differently; then nothing is shared, and the result is the same.
     return count if all(np.array_equal(first[:count], second[:count]) for (first, _), (second, _) in parts) else 0
 
 

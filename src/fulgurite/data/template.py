@@ -98,6 +98,7 @@ class Template:
         # Records with the same arguments share one template.
         key = repr(sorted(arguments.items()))
         if key not in self._variants:
+            # Arguments may differ in every record: the cache must not grow with the data.
             if len(self._variants) >= MOST_VARIANTS:
                 self._variants.clear()
             merged = {**self.arguments, **arguments}
@@ -134,6 +135,7 @@ class Template:
     def answer(self, text: str) -> Message:
         """Converts generated text to a message; separates the reasoning before `</think>` if the template supports
         reasoning."""
+        # The last closing tag: an answer may quote the tag in its reasoning.
         thought, close, said = text.rpartition("</think>")
         if not close or not self.dialect.reasoning:
             return Message("assistant", text.strip())
@@ -188,6 +190,7 @@ class Template:
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Tokenizes each text without adding special tokens. Raises DataError."""
+        # The usual case: one call of the fast tokenizer for all texts.
         if not any(START in text for text in texts):
             return encode_texts(self.tokenizer, texts, False)
         return [
@@ -239,6 +242,7 @@ class Template:
     def _turn_end(self) -> int | None:
         """Returns the first special token after the content of an answer."""
         messages = [Message("user", "Hello"), Message("assistant", "Yes")]
+        # What the template writes after the content of an answer.
         closing = self.text(messages, prompt=False).rpartition("Yes")[2]
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return next((i for i in self.tokenise([closing])[0] if i in special), None) if closing else None
@@ -277,6 +281,7 @@ class Template:
                 "set data.template=chatml.",
                 name=self.name,
             )
+        # The tokenizer adds a start token to text, and many templates write one themselves.
         start = self.tokenizer.bos_token_id
         if start is not None and self.encode_prompt([Message("user", "Hello")])[:2] == [start, start]:
             raise ConfigError(

@@ -34,6 +34,7 @@ def hold_lock(path: Path, timeout: float = -1) -> Iterator[str]:
     lock, fault = None, ""
     try:
         lock = _acquire(path, timeout)
+    # TimeoutError is an OSError, and the only one that the caller has to see.
     except TimeoutError:
         raise
     except (OSError, NotImplementedError) as error:
@@ -54,6 +55,7 @@ def is_locked(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
+        # Not readable, for example: it exists, so it counts as held.
         return error.errno not in (errno.ENOENT, errno.ENOTDIR)
     try:
         # shared, so that two processes that ask at once do not take each other for the holder
@@ -69,6 +71,7 @@ def hold_process_lock(folder: Path) -> Path | None:
     """Holds a lock file of this process in `folder` until the process ends, and returns it; None if files cannot be
     locked there.
     """
+    # By process id: a forked child inherits this dictionary, but not the right to its parent's file.
     key = os.getpid(), folder.resolve()
     if key not in _own:
         path = key[1] / f".process-{key[0]}-{uuid.uuid4().hex[:12]}.lock"
@@ -106,5 +109,6 @@ def _remove(path: Path, lock: Any) -> None:
 
 
 def _remove_own(pid: int, path: Path, lock: Any) -> None:
+    # atexit runs in forked children as well.
     if pid == os.getpid():
         _remove(path, lock)

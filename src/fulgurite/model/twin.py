@@ -80,6 +80,8 @@ def twin(config: PreTrainedConfig) -> PreTrainedModel | None:
         if shape is None:
             continue
         try:
+            # A fixed seed without a trace in the run's own random state; the CPU, because the caller may be on the
+            # meta device.
             with silence(), torch.random.fork_rng(devices=[]), torch.device("cpu"):
                 torch.manual_seed(SEED)
                 made: PreTrainedModel = AutoModelForCausalLM.from_config(shape, trust_remote_code=False, **HOW)
@@ -96,6 +98,7 @@ _KNOWN: dict[str, Behaviour | None] = {}
 def find_behaviour(config: PreTrainedConfig) -> Behaviour | None:
     """Returns the behaviour of a model of this architecture; None if it has no twin, so that only the loaded model can
     be measured."""
+    # use_diff=False: defaults of the class count as well.
     key = f"{type(config).__name__} {config.to_json_string(use_diff=False)}"
     if key not in _KNOWN:
         made = twin(config)
@@ -142,6 +145,7 @@ def _shrink(config: Any) -> None:
     for name, value in before.items():
         if isinstance(value, PreTrainedConfig):
             _shrink(value)
+        # A list with an entry for each layer, such as layer_types.
         elif isinstance(value, list) and len(value) == layers and layers:
             setattr(config, name, value[:kept])
         elif type(value) is int and value > 0:
@@ -158,6 +162,7 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "padding_idx"):
         own = before.get(name)
         if isinstance(own, list) or (isinstance(own, int) and not 0 <= own < VOCABULARY):
+            # Ids outside of the small vocabulary would index past its embedding.
             setattr(config, name, 0 if name.startswith("pad") else 1)
     rope, nope = before.get("qk_rope_head_dim"), before.get("qk_nope_head_dim")
     if rope and before.get("head_dim") == rope:
@@ -174,6 +179,7 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
     for own, beside in (("num_key_value_heads", "num_attention_heads"), ("num_kv_heads", "num_attention_heads")):
         if before.get(beside) and own in before and before[own] in (None, before[beside]):
             setattr(config, own, getattr(config, beside))
+    # Mamba: the heads have to fill the expanded width exactly.
     for count, size, times in MAMBA:
         if before.get(count) and before.get(size) and before.get(times):
             setattr(config, count, int(config.hidden_size * getattr(config, times)) // getattr(config, size))

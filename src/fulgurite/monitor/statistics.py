@@ -13,6 +13,7 @@ from itertools import pairwise
 
 def compute_error_of_difference(a: Sequence[float], b: Sequence[float]) -> float:
     """The standard error of mean(a) - mean(b), without assuming that they spread alike (Welch)."""
+    # Each mean has the variance s² / n, and variances of independent means add up.
     return math.sqrt(sum(statistics.variance(x) / len(x) if len(x) > 1 else 0.0 for x in (a, b)))
 
 

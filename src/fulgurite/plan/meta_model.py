@@ -66,6 +66,7 @@ def outline_model(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
     try:
         with torch.device("meta"):
             found, stored = outline_bare(run.model, dtype, reward=run.stage.gives_rewards)
+            # Counted before the method adds its own parameters.
             base = sum(p.numel() for p in found.model.parameters())
             behaviour = find_behaviour(found.model.config)
             if behaviour is not None and behaviour.positions is not None:
@@ -128,6 +129,7 @@ def _outline_run(folder: Path, dtype: torch.dtype, may: Allowed, reward: bool) -
         found.model = apply_method(
             before.method, before.stage.gives_rewards, found, Dtypes("fp32", "32-true", dtype, dtype, dtype, "")
         )
+        # The earlier method froze the layers around those that it added; here all of them are the base of a new run.
         found.model.requires_grad_(True)
     return found, stored
 
@@ -161,6 +163,8 @@ def collect_facts(
     within = unwrap_model(found.model)
     text = within.config.get_text_config()
     hidden, heads = int(text.hidden_size), int(getattr(text, "num_attention_heads", 1) or 1)
+    # Architectures name this width differently; four times the hidden size is the custom for those that do not name
+    # it.
     wide = next((int(w) for name in WIDTHS if (w := getattr(text, name, None))), 4 * hidden)
     embedding, head = within.get_input_embeddings(), within.get_output_embeddings()
     tensors = list(list_weights(found.model, stage, method, dtypes))
@@ -243,6 +247,7 @@ def count_without_adapter(model: Any) -> dict[str, int]:
             or classify_weight(name) == "embedding"
         ):
             continue
+        # Layers differ by their number only: self_attn.q_proj is one entry.
         short = ".".join(name.removesuffix(".weight").split(".")[-2:])
         found[short] = found.get(short, 0) + p.numel()
     return found

@@ -85,6 +85,7 @@ class Mechanism:
                 weight.grad = None
             return
         found = self.gradients.take(rows)
+        # The norm of a row is over all its weights together: clipping each weight alone would need more noise.
         lengths_B = compute_norms(found)
         scale_B = compute_factors(lengths_B, self.config.max_grad_norm)
         self.drawn += rows
@@ -103,6 +104,7 @@ class Mechanism:
         """
         generator = build_generator(self.secret, NOISE, step)
         weights = list(self.gradients.weights.values())
+        # Sensitivity: one row changes the sum by max_grad_norm at most.
         deviation = self.noise * self.config.max_grad_norm
         for n, weight in enumerate(weights):
             whole = torch.zeros_like(weight, dtype=torch.float32) if self._sums is None else self._sums[n]
@@ -110,6 +112,7 @@ class Mechanism:
             if deviation:
                 drawn = torch.from_numpy(generator.standard_normal(weight.numel(), dtype="float32")).view(weight.shape)
                 whole = whole + drawn.to(weight.device) * deviation
+            # Divided by the expected number of rows: the number that was drawn is private.
             weight.grad = (whole / self.batch_size).to(weight.dtype)
         numbers = {
             "privacy/rows": float(self.drawn),
@@ -124,6 +127,7 @@ class Mechanism:
     def count(self) -> None:
         """Adds one step to the history."""
         now = (self.noise, self.rate)
+        # Steps of equal noise and rate are one entry, which is also what the accountants take.
         if self.history and self.history[-1][:2] == now:
             self.history[-1] = (*now, self.history[-1][2] + 1)
         else:
@@ -138,6 +142,7 @@ class Mechanism:
         # The history of a resumed run may have other noise or another rate than the steps to come.
         ahead: Spell = (self.noise, self.rate, self.total_steps - step)
         spent = compute_epsilon([*self.history, ahead], self.delta, self.config.accountant)
+        # Room for the tolerance of the search that derived the noise.
         if spent > self.config.epsilon * 1.0001:
             raise ConfigError(
                 "privacy.noise_multiplier={noise:.4g} would spend epsilon {spent:.4g} in {steps} steps, more than "

@@ -50,6 +50,7 @@ def escape_lines(text: str) -> str:
 def rank() -> int:
     """Returns the number of this process in its run, 0 if it is the only one."""
     number = os.environ.get("RANK", "")
+    # The variable may be set by a launcher of another library, in any form.
     return int(number) if number.isdecimal() else 0
 
 
@@ -79,6 +80,7 @@ def wrap_lines(text: str, columns: int | None) -> str:
     lines = []
     for line in text.split("\n"):
         indent = " " * (len(line) - len(line.lstrip()))
+        # Lines that fit are kept as they are: tables and drawings have their own blanks.
         wide = count_cells(line) > columns
         lines.append(wrap(line.strip(), columns, indent, f"{indent}  ") if wide else line)
     return "\n".join(lines)

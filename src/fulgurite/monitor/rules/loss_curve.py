@@ -65,10 +65,12 @@ def check_spike(seen: TrainingFacts) -> Finding | None:
     """
     about, losses = seen.about, get_column(seen.history.recent, "train/loss")
     n = _count_jump_steps(seen)
+    # The last n losses are the suspects; the level is that of everything before.
     before, now = losses[:-n], losses[-n:]
     if about.kind.rolls_out or not before or all(_is_above(seen, row) for row in seen.history.get_newest(n)):
         return None
     level = _compute_level(before)
+    # All of them must be high: a single batch may be odd.
     if min(now) <= level + _compute_jump_margin(seen, before):
         return None
     start = seen.history.step - n + 1
@@ -94,6 +96,7 @@ def check_diverged(seen: TrainingFacts) -> Finding | None:
     if about.kind.rolls_out or about.declared_loss.squared or not history.whole or history.step < 2 * n:
         return None
     first, now = get_column(history.first[:n], "train/loss"), get_column(history.get_newest(n), "train/loss")
+    # Rows without a loss, such as empty private steps, are left out of the columns.
     if len(first) < n or len(now) < n:
         return None
     a, b = statistics.fmean(first), statistics.fmean(now)
@@ -138,16 +141,19 @@ def check_plateau(seen: TrainingFacts) -> Finding | None:
     answer.
     """
     about, history = seen.about, seen.history
+    # During the warmup the rate is too small for a fall to be expected.
     due = about.warmup + limits.PLATEAU_STEPS
     short = due > about.total >= limits.PLATEAU_SHORT
     if about.kind.rolls_out or not history.whole or history.step != (about.total if short else due):
         return None
+    # A third at most, so that the two windows of a short run do not touch.
     n = min(limits.PLATEAU_WINDOW, about.total // 3, FIRST)
     first, now = get_column(history.first[:n], "train/loss"), get_column(history.get_newest(n), "train/loss")
     if len(first) < 3 or len(now) < 3:
         return None
     a, b, error = statistics.fmean(first), statistics.fmean(now), compute_error_of_difference(first, now)
     fall = a - b
+    # No finding if it fell clearly, and none if the noise is too large to exclude a real fall.
     if fall > min(limits.PLATEAU_FALL * abs(a), 2 * error) or fall + 2 * error > limits.PLATEAU_SURE * abs(a):
         return None
     values: dict[str, float | int | str] = {"first": a, "now": b, "standard_error": error, "lr": about.lr}
@@ -186,6 +192,7 @@ def check_overfit(seen: TrainingFacts) -> Finding | None:
         return None
     last = evaluations[-n - 1 :]
     best, now = min(evaluations, key=lambda e: e.val), last[-1]
+    # Four values without a trend are in ascending order once in 24 times; the least rise below excludes most of these.
     rises = all(b.val > a.val for a, b in pairwise(last))
     if not rises or now.val - best.val < limits.OVERFIT_RISE * abs(best.val) or not now.train < last[0].train:
         return None
@@ -221,6 +228,7 @@ def _is_above(seen: TrainingFacts, row: Row) -> bool:
     about = seen.about
     if not about.kind.next_token or not about.declared_loss.likelihood or "train/loss" not in row:
         return False
+    # The mean of few labels scatters: the margin grows as one over the root of their number.
     margin = limits.ABOVE_CHANCE * max(1.0, math.sqrt(limits.FIRST_LABELS / max(row["labels"], 1)))
     return bool(row["train/loss"] > max(math.log(about.vocab), _get_first_loss(seen)) + margin)
 
@@ -256,12 +264,14 @@ def _compute_jump_margin(seen: TrainingFacts, before: list[float]) -> float:
         return max((limits.UNBOUNDED_SPIKE - 1) * statistics.median(before), limits.JUMP_NOISE * estimate_noise(before))
     if len(before) >= limits.JUMP_KNOWN:
         return max(limits.JUMP_NATS, limits.JUMP_NOISE * estimate_noise(before))
+    # The difference of a mean of one batch and one of len(before) batches.
     return max(limits.JUMP_NATS, limits.JUMP_EXAMPLES * math.sqrt((1 + 1 / len(before)) / seen.about.batch_size))
 
 
 def _compute_level(losses: list[float]) -> float:
     """Returns the lowest median of a few losses in a row: a loss that climbs does not raise it."""
     n = min(limits.LEVEL_STEPS, len(losses))
+    # The median of a window ignores one odd batch, the minimum over windows a climb.
     return min(statistics.median(losses[i : i + n]) for i in range(len(losses) - n + 1))
 
 
