@@ -43,7 +43,11 @@ def test_the_first_process_gets_whole_tensors_and_the_others_none() -> None:
 
 def split() -> list[Tensor]:
     parameter = distribute_tensor(torch.zeros(5, 3), connect(), [Shard(0)])
-    state = split_state({"step": torch.tensor(3.0), "mean": WHOLE, "name": 1}, parameter)
+    saved = {"step": torch.tensor(3.0), "mean": WHOLE, "rows": WHOLE[:, :1], "all": torch.ones(1), "name": 1}
+    state = split_state(saved, parameter)
+    assert torch.equal(get_local(state["rows"]), get_local(state["mean"])[:, :1])
+    assert is_sharded(state["all"])
+    assert torch.equal(get_local(state["all"]), saved["all"])
     assert not is_sharded(state["step"])
     assert state["name"] == 1
     assert torch.equal(take_part(WHOLE, parameter).full_tensor(), WHOLE)  # type: ignore[attr-defined]

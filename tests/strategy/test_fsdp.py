@@ -33,7 +33,7 @@ STAGES = ("sft", "pt", "rm", "dpo", "kto")
 MORE = {
     "aot": ("dpo", "lora", ["stage.loss=aot"], []),
     "precomputed": ("dpo", "full", ["stage.reference_mode=precomputed"], []),
-    "packed": ("sft", "full", ["data.packing=best_fit", "data.max_length=64"], []),
+    "packed": ("sft", "full", ["data.packing=best_fit", "data.max_length=400", "data.max_samples=200"], []),
     "value": ("sft", "full", ["trainer.clip_algorithm=value", "trainer.max_grad_norm=0.01"], []),
     "sgd": ("sft", "full", ["optim=sgd", "optim.lr=0.1"], []),
     "lion": ("sft", "full", ["optim=lion", "optim.lr=3e-4"], []),
@@ -99,11 +99,14 @@ def read_bytes(folder: Path, step: int) -> dict[str, bytes]:
 RESUMED = {
     "full": ["method=full", "optim=adamw", "optim.lr=1e-3"],
     "lora": ["method=lora", "optim=schedule_free", "scheduler=constant_with_warmup", "optim.lr=1e-2"],
+    "rows": ["method=full", "optim=adam_mini", "optim.lr=1e-3"],
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", pytest.param("lora", marks=MATRIX)])
+@pytest.mark.parametrize("name", [
+    "full", pytest.param("lora", marks=MATRIX), pytest.param("rows", marks=MATRIX),
+])
 def test_a_run_resumes_bit_for_bit_and_on_other_numbers_of_processes(name: str, tmp_path: Path) -> None:
     words = [*RESUMED[name], *NINE, *FSDP]
     whole, again, one, three = (tmp_path / part for part in ("whole", "again", "one", "three"))

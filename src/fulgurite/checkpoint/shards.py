@@ -40,25 +40,31 @@ def gather_whole(value: Any, keep: bool) -> Any:
 
 
 @torch.no_grad()
-def take_part(whole: Tensor, like: Tensor) -> Tensor:
-    """Returns this process's part of `whole` as a tensor that is distributed as `like` is. Sends nothing."""
+def take_part(whole: Tensor, like: Tensor, everywhere: bool = False) -> Tensor:
+    """Returns this process's part of `whole` as a tensor that is distributed as `like` is. Sends nothing.
+
+    `everywhere`: each process keeps all of it.
+    """
     if not is_sharded(like) or is_sharded(whole):
         return whole
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import Replicate, distribute_tensor
 
     spread: Any = like
-    found: Tensor = distribute_tensor(
-        whole.to(spread.device_mesh.device_type), spread.device_mesh, spread.placements, src_data_rank=None
-    )
+    mesh, placements = spread.device_mesh, spread.placements
+    if everywhere:
+        placements = [Replicate()] * len(placements)
+    found: Tensor = distribute_tensor(whole.to(mesh.device_type), mesh, placements, src_data_rank=None)
     return found.to(like.device)
 
 
 def split_state(state: Mapping[str, Any], parameter: Tensor) -> dict[str, Any]:
     """Returns an optimizer's state of one parameter with the parts of this process in place of whole tensors.
 
-    What has the parameter's shape is distributed as the parameter is; step counts and other numbers stay whole.
+    What has a number for each of the parameter's rows is distributed as the parameter is, and what has one for all of
+    them is kept everywhere. A count of steps is no tensor of the parameter and stays as it is.
     """
-    return {
-        name: take_part(value, parameter) if isinstance(value, Tensor) and value.shape == parameter.shape else value
-        for name, value in state.items()
-    }
+    found = dict(state)
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.ndim:
+            found[name] = take_part(value, parameter, everywhere=value.shape[:1] != parameter.shape[:1])
+    return found
