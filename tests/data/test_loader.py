@@ -86,7 +86,9 @@ def test_a_worker_leaves_signals_to_the_main_process(rows: Any) -> None:
 def test_a_batch_is_its_rows_padded_on_the_right(rows: Any) -> None:
     made = rows()
     for batch in build_train_loader(made, order(made), lambda: 0):
-        wanted = {"input_ids", "targets", "step_targets", "rows", "tokens", "lengths"}
+        wanted = {
+            "input_ids", "targets", "step_targets", "rows", "tokens", "lengths", "label_positions", "units",
+        }
         assert set(batch) == wanted, "no mask, and no positions where none are packed"
         assert batch["input_ids"].shape == batch["targets"].shape
         assert batch["input_ids"].shape[0] == len(batch["rows"])
@@ -97,6 +99,9 @@ def test_a_batch_is_its_rows_padded_on_the_right(rows: Any) -> None:
             assert (batch["targets"][line, length:] == -100).all()
         assert batch["lengths"].tolist() == [int(made.lengths[n]) for n in batch["rows"]]
         assert batch["tokens"] == sum(batch["lengths"].tolist())
+        flat = batch["targets"].flatten()
+        assert batch["label_positions"].tolist() == [n for n, target in enumerate(flat.tolist()) if target != -100]
+        assert batch["units"] == len(batch["label_positions"])
 
 
 def test_packed_rows_come_with_their_documents_and_padding_is_one_more(rows: Any) -> None:

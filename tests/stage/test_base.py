@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tests.stage.one_step import batch_of, examples, fit, stage_of
+from tests.stage.test_causal_lm import packed_batch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from fulgurite.model.document_probe import use_documents
 from fulgurite.stage.base import StageModule
 
 
@@ -92,6 +97,46 @@ def test_clipping_by_value_cuts_each_entry_as_torchs_own() -> None:
     assert (held.step_record["train/clipped"], free.step_record["train/clipped"]) == (1.0, 0.0)
     loose, _ = step(CUTS["uneven"], "method=full", clip=1e3, by="value")
     assert loose.step_record["train/clipped"] == 0.0
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations whose result a program reads, or whose size depends on values: a GPU is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten = torch.ops.aten
+        sized = (aten.nonzero.default, aten.masked_select.default, aten._local_scalar_dense.default)
+        masked = op is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.count += op in sized or masked
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_no_micro_batch_waits_for_the_device(packed: bool, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first micro-batch to what is read once, at the end of the step: losses, norm, metrics."""
+    stage, counts = stage_of(f"method={method}", "trainer.max_grad_norm=1.0"), []
+    if packed:
+        assert use_documents(stage.model)
+        stage.build_parts()
+    row = packed_batch() if packed else batch_of(examples(512), 0)
+    labels = (row["targets"] != -100).flatten().nonzero()[:, 0]  # type: ignore[operator]
+    row |= {"step_targets": 3 * len(labels), "label_positions": labels, "units": len(labels)}
+    waits = Waits()
+
+    def count(name: str) -> None:
+        usual = getattr(stage, name)
+        monkeypatch.setattr(stage, name, lambda *given, **more: counts.append(waits.count) or usual(*given, **more))
+
+    count("training_step")
+    count("configure_gradient_clipping")
+    with waits:
+        fit(stage, [row] * 3, accumulate_grad_batches=3)
+    assert counts == [counts[0]] * 4
+    assert waits.count > counts[0]
 
 
 def test_lora_at_step_0_is_the_base() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tests.stage.one_step import batch_of, examples, fit, stage_of
@@ -21,6 +23,28 @@ def test_a_non_finite_loss_stops_before_the_step_and_names_the_weight() -> None:
         fit(stage, [batch_of(rows, 20)])
     for name, parameter in stage.named_parameters():
         torch.testing.assert_close(parameter, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_the_first_bad_loss_is_named_after_the_last_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a step of four, the second and the fourth are bad: the examples of the first two are named, as they were when
+    each loss was looked at; the gradients, which are bad by then, are not taken for the cause."""
+    stage, seen = stage_of("method=full"), []
+    usual = stage.compute_total_loss
+
+    def compute(batch: dict[str, Any]) -> torch.Tensor:
+        seen.append(batch["rows"])
+        return usual(batch) * (float("nan") if len(seen) in (2, 4) else 1.0)
+
+    monkeypatch.setattr(stage, "compute_total_loss", compute)
+    before = {n: p.detach().clone() for n, p in stage.named_parameters()}
+    batches = [batch_of([examples(512)[n]], 20) | {"rows": [n, 10 + n]} for n in (0, 1, 3, 4)]
+    with pytest.raises(TrainingFailed) as told:
+        fit(stage, batches, accumulate_grad_batches=4)
+    assert str(told.value).startswith(
+        "Step 1: the loss is not finite. First bad tensor: the loss itself. Learning rate 1. Examples: 0, 10, 1, 11. "
+    )
+    assert len(seen) == 4
+    assert all(torch.equal(parameter, before[name]) for name, parameter in stage.named_parameters())
 
 
 def test_a_non_finite_gradient_stops_before_the_step() -> None:

@@ -179,7 +179,8 @@ class _MicroBatches(Dataset[Any]):
 
 def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> dict[str, Any]:
     """Makes the batch: `input_ids`, `targets` [B, T] right-padded, `lengths` [B], and for packed rows `position_ids`
-    and their `documents`.
+    and their `documents`. `label_positions` are those of the targets among all B·T tokens, `units` is their number:
+    counted here, because the device would have to be waited for.
 
     There is no attention mask: with causal attention no real token attends to the padding on its right, and packed
     examples are separated by positions that start again at 0 (transformers uses them if there is no mask).
@@ -196,6 +197,8 @@ def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> di
         # Positions that start again make the padding one more document.
         positions[i, n:] = torch.arange(longest - n)
     batch = {"input_ids": ids, "targets": targets, "step_targets": step_targets, "rows": list(numbers)}
+    labels = (targets != IGNORE).flatten().nonzero()[:, 0]
+    batch["label_positions"], batch["units"] = labels, len(labels)
     batch["tokens"] = sum(len(p.input_ids) for p in parts)
     batch["lengths"] = torch.tensor([len(p.input_ids) for p in parts], dtype=torch.int64)
     return batch | {"position_ids": positions, "documents": find_documents(positions)} if rows.packed else batch

@@ -69,7 +69,8 @@ class Mechanism:
         self.rate = compute_rate(batch_size, rows)
         self.noise, self.delta = float(config.noise_multiplier or 0.0), float(config.delta or 0.0)
         self.history: list[Spell] = []
-        self.drawn = self.clipped = 0
+        self.drawn = 0
+        self._clipped: Tensor | int = 0
         self._sums: list[Tensor] | None = None
 
     def prove(self, losses: RowLosses, compute: torch.dtype, vocabulary: int) -> None:
@@ -89,7 +90,7 @@ class Mechanism:
         lengths_B = compute_norms(found)
         scale_B = compute_factors(lengths_B, self.config.max_grad_norm)
         self.drawn += rows
-        self.clipped += int((lengths_B > self.config.max_grad_norm).sum())
+        self._clipped = (lengths_B > self.config.max_grad_norm).sum() + self._clipped  # counted on the device
         # The sum over the micro-batches of a step; `finish` adds noise to it once.
         parts = [sum_clipped(g, scale_B) for g in found]
         self._sums = parts if self._sums is None else [s.add_(p) for s, p in zip(self._sums, parts, strict=True)]
@@ -116,9 +117,9 @@ class Mechanism:
             weight.grad = (whole / self.batch_size).to(weight.dtype)
         numbers = {
             "privacy/rows": float(self.drawn),
-            "privacy/clipped": self.clipped / self.drawn if self.drawn else 0.0,
+            "privacy/clipped": int(self._clipped) / self.drawn if self.drawn else 0.0,
         }
-        self._sums, self.drawn, self.clipped = None, 0, 0
+        self._sums, self.drawn, self._clipped = None, 0, 0
         self.count()
         return numbers
 

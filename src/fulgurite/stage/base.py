@@ -26,8 +26,8 @@ from fulgurite.data.loader import Ahead
 from fulgurite.data.sampler import Ints, StepSampler
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template
-from fulgurite.errors import CheckpointError, ConfigError, TrainingFailed
-from fulgurite.language.message import UserMessage, message
+from fulgurite.errors import CheckpointError, ConfigError
+from fulgurite.language.message import message
 from fulgurite.method.modules import get_decoder_layers
 from fulgurite.model.load import Loaded
 from fulgurite.model.transformers_internals import enable_activation_checkpointing
@@ -39,7 +39,7 @@ from fulgurite.privacy.mechanism import Mechanism
 from fulgurite.scheduler.config import Scheduler
 from fulgurite.stage.config import Stage
 from fulgurite.stage.freezing import freeze_temporarily
-from fulgurite.stage.nonfinite import describe_nonfinite
+from fulgurite.stage.nonfinite import refuse_nonfinite
 from fulgurite.stage.sharded import ShardableStage
 from fulgurite.stage.trainer_check import read_clipping
 
@@ -115,7 +115,7 @@ class StageModule(ShardableStage):
 
     def loss_units(self, batch: Batch) -> int:
         """Returns the number of units of the micro-batch, over which the mean is computed."""
-        return int((batch["targets"] >= 0).sum())
+        return int(batch["units"] if "units" in batch else (batch["targets"] >= 0).sum())
 
     def on_step_start(self, batch: Batch) -> None:
         """Called before the first micro-batch of a step and of an evaluation, on every process, if `ahead` is set."""
@@ -132,9 +132,14 @@ class StageModule(ShardableStage):
 
     def accumulate_metric(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
         """Adds a sum and its number of terms to the metric `name`."""
-        numbers = [torch.as_tensor(x, dtype=torch.float64, device=self.device) for x in (total, count)]
-        pair = torch.stack(numbers).detach()
+        pair = torch.stack([self._as_number(x) for x in (total, count)]).detach()
         self._metric_sums[name] = self._metric_sums[name] + pair if name in self._metric_sums else pair
+
+    def _as_number(self, value: Tensor | float) -> Tensor:
+        """Returns a double on the device; a Python number is filled in there, because a copy waits for the device."""
+        if isinstance(value, Tensor):
+            return value.to(torch.float64)
+        return torch.full((), value, dtype=torch.float64, device=self.device)
 
     def reduce_metrics(self) -> dict[str, float]:
         """Returns the means of the metrics over all processes and resets them; a metric without terms is left out."""
@@ -175,8 +180,7 @@ class StageModule(ShardableStage):
                 if "ahead" in batch:
                     self.on_step_start(batch)
                 loss = self._loss(batch)
-            self._sums.append(loss.detach())
-            self._refuse_nonfinite(message("loss"), loss.detach())
+            self._sums.append(loss.detach())  # looked at once a step: a look waits for the device
         except BaseException:
             self._rest.close()
             raise
@@ -214,17 +218,18 @@ class StageModule(ShardableStage):
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Records the norm before clipping, stops on a non-finite one before the step is taken, then clips.
+        """Records the norm before clipping, stops before the step on a loss or norm that is not finite, then clips.
 
         Clipping by norm uses the recorded norm: Lightning's own `clip_gradients` would compute it a second time.
         """
+        refuse_nonfinite(self, message("loss"), torch.stack(self._sums), self._window)
         private = {} if self.mechanism is None else self.mechanism.finish(self.trainer.global_step)
         parameters = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         gradients = [p.grad for p in parameters]
         total = torch.nn.utils.get_total_norm(gradients)
         norm = float(total)
         if self.dtypes.option != "fp16":  # in fp16 the loss scaler skips such a step
-            self._refuse_nonfinite(message("gradient norm"), torch.tensor(norm))
+            refuse_nonfinite(self, message("gradient norm"), torch.tensor(norm), self._window)
         limit, algorithm = read_clipping(self)  # a Trainer of one's own has none, or the same
         clipped = False
         if limit and algorithm == "value":
@@ -265,14 +270,6 @@ class StageModule(ShardableStage):
     def _logged(self, step: int) -> bool:
         return step % self.run.trainer.log_every == 0 or step == self.total_steps
 
-    def _refuse_nonfinite(self, what: UserMessage, value: Tensor) -> None:
-        if self.is_finite_everywhere(value):
-            return
-        numbers = [number for batch in self._window for number in batch["rows"]]
-        rows = self.places(self.gather_rows(numbers, not bool(torch.isfinite(value))))
-        rate, step = get_base_rate(self.trainer.optimizers[0]), self.trainer.global_step + 1
-        raise TrainingFailed(describe_nonfinite(self, what, step, rate, rows, self.dtypes.option))
-
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
@@ -306,8 +303,8 @@ class StageModule(ShardableStage):
                 self.compute_idle(batch, self.compute_total_loss)
             if "filler" in batch or not batch["input_ids"].shape[0]:
                 return
-            loss, units = self.compute_total_loss(batch), torch.tensor(self.loss_units(batch), device=self.device)
-            self._val += torch.stack([loss.double(), units.double()])
+            loss = self.compute_total_loss(batch)
+            self._val += torch.stack([loss.double(), self._as_number(self.loss_units(batch))])
 
     def on_validation_epoch_end(self) -> None:
         total, count = self.all_reduce(self._val).tolist()

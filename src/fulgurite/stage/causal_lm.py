@@ -41,16 +41,19 @@ class LanguageStage(StageModule):
     def compute_total_loss(self, batch: Batch) -> Tensor:
         """Returns the sum in nats over the micro-batch's targets."""
         targets_BT = batch["targets"]
-        labels_BT = targets_BT != IGNORE
+        labels_N = batch.get("label_positions")
+        if labels_N is None:
+            labels_N = (targets_BT != IGNORE).flatten().nonzero()[:, 0]
+        targets_N = targets_BT.flatten()[labels_N]
         inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
         routed = self.router is not None and self.training
-        out = self._head.run(labels_BT, documents=batch.get("documents"), **inputs, **(ASKED if routed else {}))
+        out = self._head.run(labels_N, documents=batch.get("documents"), **inputs, **(ASKED if routed else {}))
         # The validation loss is always the negative log-likelihood, so that runs can be compared.
         if self.formula is not None and self.training:
-            losses_N: Tensor = self.formula(out.compute_log_probs(targets_BT[labels_BT]))
+            losses_N: Tensor = self.formula(out.compute_log_probs(targets_N))
             total = losses_N.sum()
         else:
-            total = out.compute_nll(targets_BT[labels_BT], dft=self.dft and self.training)
+            total = out.compute_nll(targets_N, dft=self.dft and self.training)
         return total + self._balance(out.output.router_logits, batch) if routed else total
 
     def _balance(self, logits: Any, batch: Batch) -> Tensor:

@@ -76,6 +76,11 @@ class LabelOutput:
         return self.logits_NV
 
 
+def _select(values: Tensor, labels: Tensor) -> Tensor:
+    """Returns `values` [B, T, ...] at labels. Positions are known; how many labels a mask has, the device is asked."""
+    return values[labels] if labels.dtype == torch.bool else values.flatten(0, 1).index_select(0, labels)
+
+
 class LabelHead:
     """Runs a causal model whose method is applied. It is not an nn.Module, so that a stage does not train or save a
     second model."""
@@ -86,16 +91,16 @@ class LabelHead:
         self.by_documents = is_by_documents(self.causal)
 
     def run(
-        self, labels_BT: Tensor, *, states: bool = False, documents: Documents | None = None, **inputs: Any
+        self, labels: Tensor, *, states: bool = False, documents: Documents | None = None, **inputs: Any
     ) -> LabelOutput:
-        """Returns the pass over `inputs` at `labels_BT`, bool [B, T]. `states`: all last hidden states are needed
-        too. `documents` are those of packed rows."""
+        """Returns the pass over `inputs` at `labels`: bool [B, T], or positions among all B·T tokens [N]. `states`: all
+        last hidden states are needed too. `documents` are those of packed rows."""
         with self._know_rows(documents, inputs.get("position_ids")):
             if self.head is None:
                 out = self.causal(**inputs, **({"output_hidden_states": True} if states else {}))
-                return LabelOutput(out, None, out.logits[labels_BT], None, self.chunk)
+                return LabelOutput(out, None, _select(out.logits, labels), None, self.chunk)
             out = self.causal.get_decoder()(**inputs)
-        return LabelOutput(out, out.last_hidden_state[labels_BT], None, self.head, self.chunk)
+        return LabelOutput(out, _select(out.last_hidden_state, labels), None, self.head, self.chunk)
 
     def _know_rows(self, documents: Documents | None, positions_BT: Tensor | None) -> AbstractContextManager[Any]:
         """Returns the context of a pass. Packed rows of a model that keeps its mask are left to transformers."""

@@ -100,7 +100,7 @@ class PolicyStage(StageModule):
         self.rollouts: Rollouts
         self.asked: PromptDataset
         self.asked_val: PromptDataset | None = None
-        self._seen: dict[str, float] = {}
+        self._seen: dict[str, Tensor] = {}
         self._negative = 0
         self._scores: list[float] = []
         self._words: Any = None
@@ -282,14 +282,16 @@ class PolicyStage(StageModule):
         loss, clipped_BT = self.objective.compute_loss(batch, new_BT, self.values(hidden_BTD))
         moved = k3(batch["old"], new_BT.detach())  # of samples of the policy that drew them
         for name, values in zip(SEEN, (entropy_BT, clipped_BT.float(), moved), strict=True):
-            self._seen[name] = self._seen.get(name, 0.0) + float((values * mask_BT).sum())
+            found = (values * mask_BT).sum().detach().double()
+            self._seen[name] = self._seen[name] + found if name in self._seen else found
         return loss
 
     def _record(self, norm: float, clipped: bool, rate: float, private: dict[str, float]) -> None:
         assert self.buffer is not None
         tokens = max(self._window[0]["step_labels"], 1)
         super()._record(norm, clipped, rate, private)
-        seen = torch.tensor([self._seen.get(name, 0.0) for name in SEEN], dtype=torch.float64, device=self.device)
+        none = torch.zeros((), dtype=torch.float64, device=self.device)
+        seen = torch.stack([self._seen.get(name, none) for name in SEEN])
         totals = dict(zip(SEEN, self.all_reduce(seen).tolist(), strict=True))
         self.step_record |= self.buffer.record | {f"train/{name}": total / tokens for name, total in totals.items()}
         self._seen = {}

@@ -46,7 +46,7 @@ REPLACED = (
     ),
     Replacement(
         "losses that are not numbers", "trains on, and saves weights that are not finite",
-        "fulgurite.stage.base:StageModule._refuse_nonfinite", "test_lightning_trains_on_after_a_loss_that_is_no_number",
+        "fulgurite.stage.nonfinite:refuse_nonfinite", "test_lightning_trains_on_after_a_loss_that_is_no_number",
     ),
     Replacement(
         "checkpoint files",
