@@ -34,7 +34,8 @@ WELL = RankReport(0, "")
     ([WELL, WELL], [], (0, "")), ([LOST, BAD], [], (2, "bad data")), ([BAD, FAILED], [], (3, "Step 4: not finite.")),
     ([STOPPED, STOPPED], [signal.SIGTERM], (143, "Stopped by SIGTERM after step 3.")),
     ([STOPPED, STOPPED], [signal.SIGINT], (130, "Stopped by SIGTERM after step 3.")),
-    ([LOST, LOST], [], (3, "lost the other")), ([], [signal.SIGINT], (130, "Stopped by SIGINT before training began.")),
+    ([LOST, LOST], [], (3, "lost the other")), ([LOST], [signal.SIGINT], (130, "lost the other")),
+    ([], [signal.SIGINT], (130, "Stopped by SIGINT before training began.")),
 ])
 def test_one_line_and_one_status(ends: list[RankReport], signals: list[int], expected: tuple[int, str]) -> None:
     status, line = judge_ends(ends, signals, None)

@@ -15,10 +15,11 @@ from tests.launcher.fake_ray import FakeRay, Handle, TrainingFailedError
 from tests.train.test_launcher import HEAD, appear
 
 from fulgurite.files.lock import hold_lock
-from fulgurite.launcher.ray_train import build_trainer
+from fulgurite.launcher.ray_train import build_trainer, judge_ends
 from fulgurite.launcher.ray_worker import RunReports, build_command, name_log, wait_for_release
 from fulgurite.run.status import LOCK
 from fulgurite.train import launcher
+from fulgurite.train.rank_process import RankReport
 
 
 def run_toys(
@@ -113,6 +114,8 @@ def test_a_rank_that_waits_for_a_failed_one_is_killed(tmp_path: Path, monkeypatc
     thread.join(60)
     assert (errors, ray.starts) == ([], 1)
     assert find_ends(reports)[1] == (2, "bad data")
+    assert reports.ends[0]["lost"]
+    assert judge_ends([RankReport(**end) for end in reports.list_ends()], [], None) == (2, "bad data")
 
 
 def test_the_command_is_that_of_the_person() -> None:

@@ -171,9 +171,10 @@ def judge_ends(
         reasons = getattr(error, "worker_failures", None) or {0: error}
         reason = " ".join(str(next(iter(reasons.values()))).split())
         return TrainingFailed.exit_status, message("Ray Train ended the run: {reason}", reason=reason[-600:])
-    if stopped:
+    first = next((end for end in ends if end.status), None)
+    if stopped and first is None:
         return stopped, message("Stopped by {signal} before training began.", signal=signal.Signals(signals[0]).name)
-    return next(((end.status, end.line) for end in ends if end.status), (0, UserMessage()))
+    return (0, UserMessage()) if first is None else (stopped or first.status, first.line)
 
 
 @contextlib.contextmanager

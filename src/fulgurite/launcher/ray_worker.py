@@ -23,7 +23,7 @@ from fulgurite.strategy.config import available
 from fulgurite.strategy.ranks import STARTED_BY
 from fulgurite.train import launcher
 from fulgurite.train.launcher import Launch, Rank
-from fulgurite.train.rank_process import TO_LEAVE, RankReport, build_environment
+from fulgurite.train.rank_process import EVERY, TO_LEAVE, RankReport, build_environment
 
 LOOPBACK = "127.0.0.1"
 
@@ -64,6 +64,8 @@ class WorkerLaunch(Launch):
     reports: Any = None
     """The handle of the actor RunReports."""
     sent: int = 0
+    asked: float = 0.0
+    """When the actor was asked last."""
 
     def start_rank(self, command: Sequence[str], number: int, environment: dict[str, str], cwd: str) -> None:
         """Starts the rank `number` of the run."""
@@ -85,6 +87,9 @@ class WorkerLaunch(Launch):
         import ray
 
         Launch._look(self, now)
+        if now - self.asked < EVERY:
+            return
+        self.asked = now
         signals, has_failed = ray.get(self.reports.look.remote())
         for number in signals[self.sent :]:
             self.handle_signal(number)
@@ -126,7 +131,8 @@ def run_rank(config: dict[str, Any]) -> None:
     status, line = run.judge_end()
     if rank.report is None and rank.child.returncode and not rank.killed and not run.signals:
         raise RuntimeError(str(line))
-    lost = rank.report is not None and rank.report.lost
+    # one that was killed while it waited for another knows no more than one that lost the connection to it
+    lost = rank.report.lost if rank.report is not None else bool(rank.killed)
     ray.get(reports.note.remote(number, asdict(RankReport(status, str(line), lost))))
 
 
