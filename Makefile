@@ -21,7 +21,7 @@ matrix: $(VENV)/.dev                   ## the remaining cells of the tests' larg
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m matrix $(ARGS)
 
 browser: $(VENV)/.dev                  ## the board in Chromium (Debian: apt install chromium); skipped without one
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q tests/board/browser -m "browser or not browser" $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q tests/board/browser -m "browser or not browser" $(ARGS)
 
 lint: $(VENV)/.dev                     ## what CI holds against every commit, besides the tests
 	$(BIN)/ruff check .

@@ -123,6 +123,15 @@ def test_stop_is_what_ctrl_c_is_and_later_sigterm(
         launches.stop(record)
 
 
+def test_end_of_a_command_is_waited_for_but_not_for_ever(launches: Launches, tmp_path: Path) -> None:
+    record = launches.start("train", ["waits"], tmp_path / "run")
+    wait_for(launches, record, "ready")
+    assert not launches.wait_for_end(record, 0.0)
+    launches.stop(record)
+    assert launches.wait_for_end(record, 20.0)
+    assert launches.wait_for_end(record, 0.0)
+
+
 def test_the_next_board_finds_a_command_and_stops_it(launches: Launches, tmp_path: Path) -> None:
     record = launches.start("train", ["waits"], tmp_path / "run")
     wait_for(launches, record, "ready")

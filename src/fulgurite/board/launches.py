@@ -36,6 +36,7 @@ PASSWORD = "FULGURITE_BOARD_PASSWORD"
 """Of the environment of the board alone."""
 DEADLINE = 10.0
 """Seconds after the first request to stop from which on the next one is SIGTERM, which leaves at once."""
+WAIT_EVERY = 0.05
 SHOWN, SHOWN_BYTES = 40, 16_384
 """Lines and bytes of the end of a log that the page shows."""
 MOST_RECORDS = 200
@@ -142,6 +143,15 @@ class Launches:
         if child is not None:
             return child.poll() is None
         return is_same(record.pid, record.birth)
+
+    def wait_for_end(self, record: LaunchRecord, seconds: float) -> bool:
+        """Waits until a command has ended, at most so long; returns whether it has."""
+        end = time.monotonic() + seconds
+        while self.is_alive(record):
+            if time.monotonic() > end:
+                return False
+            time.sleep(WAIT_EVERY)
+        return True
 
     def read_exit(self, record: LaunchRecord) -> int | None:
         """Returns the exit status, None if it is not known or not there yet."""

@@ -13,9 +13,11 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ADDRESS = re.compile(r"https?://\S+\?token=\S+")
 START_SECONDS = 40.0
+FAKE_MEMORY = Path(__file__).with_name("fake_memory")
 
 
 @dataclass
@@ -28,6 +30,10 @@ class BoardProcess:
     port: int = field(default_factory=lambda: find_free_port())
     address: str = ""
     """The newest printed address, with its token, which one browser may use once."""
+    free_memory: int = 0
+    """Bytes of free memory that plans find on this machine; 0 for those that are free."""
+    cookies: Any = None
+    """What a browser keeps after it has opened the address."""
     process: subprocess.Popen[str] | None = None
 
     @property
@@ -43,7 +49,11 @@ class BoardProcess:
     @property
     def environment(self) -> dict[str, str]:
         """That of the server and of commands beside it."""
-        return {**os.environ, "FULGURITE_CACHE": str(self.cache), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+        found = {**os.environ, "FULGURITE_CACHE": str(self.cache), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+        if self.free_memory:
+            found["FULGURITE_TEST_FREE_MEMORY"] = str(self.free_memory)
+            found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(FAKE_MEMORY), os.environ.get("PYTHONPATH", "")]))
+        return found
 
     def start(self) -> BoardProcess:
         """Starts the server and waits until it has printed its address and answers."""

@@ -1,11 +1,14 @@
-"""One server and one browser per module; a page of its own for each test.
+"""One browser and two servers for all modules; a page of its own for each test.
 
-The real server runs as a process on a free port, in a temporary folder and with a cache of its own. Chromium is the
-system's: playwright's own browsers are not downloaded.
+`board` makes plans and starts runs; `shelf` only shows runs that lie there, and its modules take it as their `board`.
+Both are real servers: processes on a free port, in a temporary folder, with one cache, in which the model and the data
+are prepared once. A module that kills its server has one of its own. Chromium is the system's: playwright's own
+browsers are not downloaded.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.board.browser.board_process import BoardProcess
+from tests.board.browser.filling import fill_data, fill_shelf
 from tests.board.browser.watched_page import WatchedPage
 
 if TYPE_CHECKING:
@@ -25,6 +29,10 @@ if (!localStorage.getItem('fulgurite.lang')) {
   localStorage.setItem('fulgurite.theme', '%s');
 }
 """
+FIRST_DRAFT = """
+if (!sessionStorage.getItem('fulgurite.draft')) sessionStorage.setItem('fulgurite.draft', %s);
+"""
+FREE_MEMORY = 8_000_000_000
 OpenPage = Callable[..., WatchedPage]
 
 
@@ -33,7 +41,7 @@ def find_chromium() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path is not None), None)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium without a window."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -49,40 +57,56 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-@pytest.fixture(scope="module")
-def fill_board() -> Callable[[BoardProcess], None]:
-    """What a module puts into the folder of its board before the server starts: a module overrides it."""
-    return lambda board: None
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of every server of the tests, with the bundled model if this machine has unpacked it before: a board
+    that makes plans would unpack it, a minute of the processor."""
+    made, models = tmp_path_factory.mktemp("cache"), Path.home() / ".cache" / "fulgurite" / "models"
+    if models.is_dir():
+        (made / "models").symlink_to(models)
+    return made
 
 
-@pytest.fixture(scope="module")
-def board(
-    tmp_path_factory: pytest.TempPathFactory, fill_board: Callable[[BoardProcess], None], browser: Browser
-) -> Iterator[BoardProcess]:
-    """A running board. (It asks for the browser first: without one nothing is started.)"""
-    folder = tmp_path_factory.mktemp("board")
-    board = BoardProcess(folder / "work", folder / "cache")
-    board.runs.mkdir(parents=True)
-    fill_board(board)
-    yield board.start()
-    board.stop()
+@pytest.fixture(scope="session")
+def board(tmp_path_factory: pytest.TempPathFactory, cache: Path, browser: Browser) -> Iterator[BoardProcess]:
+    """A board that makes plans, on a machine with 8 GB of free memory, for two folders.
+
+    (It asks for the browser first: without one nothing is started.)
+    """
+    made = BoardProcess(tmp_path_factory.mktemp("board"), cache, ("more",), free_memory=FREE_MEMORY)
+    fill_data(made)
+    yield made.start()
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory, cache: Path, browser: Browser) -> Iterator[BoardProcess]:
+    """A board that shows runs and is asked for no plan."""
+    made = BoardProcess(tmp_path_factory.mktemp("shelf"), cache, ("--lazy",))
+    fill_shelf(made)
+    yield made.start()
+    made.stop()
 
 
 @pytest.fixture(scope="module")
 def login(board: BoardProcess, browser: Browser) -> StorageState:
     """The cookie for the printed address, whose token can be used once."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(board.address)
-    assert "token" not in page.url
-    state = context.storage_state()
-    context.close()
-    return state
+    if board.cookies is None:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(board.address)
+        assert "token" not in page.url
+        board.cookies = context.storage_state()
+        context.close()
+    found: StorageState = board.cookies
+    return found
 
 
 @pytest.fixture
 def open_page(board: BoardProcess, browser: Browser, login: StorageState) -> Iterator[OpenPage]:
     """Opens a tab: `open_page("runs", lang="zh", theme="dark", width=360)`. The tabs of a test are closed at its end.
+
+    With `draft` the tab holds it from the beginning, so that no plan is asked for another one.
 
     The tabs of one call of the fixture do not share storage, as those of two browsers; `beside` opens one that does.
     """
@@ -90,7 +114,7 @@ def open_page(board: BoardProcess, browser: Browser, login: StorageState) -> Ite
 
     def open_one(
         place: str = "start", *, lang: str = "en", theme: str = "", width: int = 1280, height: int = 900,
-        beside: WatchedPage | None = None,
+        beside: WatchedPage | None = None, draft: str = "",
     ) -> WatchedPage:
         if beside is not None:
             context = beside.page.context
@@ -103,6 +127,8 @@ def open_page(board: BoardProcess, browser: Browser, login: StorageState) -> Ite
             context.add_init_script(FIRST_VISIT % (lang, theme))
             contexts.append(context)
         watched = WatchedPage.watch(context.new_page(), board.origin)
+        if draft:
+            watched.page.add_init_script(FIRST_DRAFT % json.dumps(draft))
         watched.open(place)
         return watched
 
@@ -110,8 +136,3 @@ def open_page(board: BoardProcess, browser: Browser, login: StorageState) -> Ite
     for context in contexts:
         context.close()
 
-
-@pytest.fixture(scope="session")
-def example_data() -> Path:
-    """The examples of the repository."""
-    return Path(__file__).resolve().parents[3] / "examples"

@@ -1,4 +1,4 @@
-"""Drafts that a test puts into the browser before the page reads them."""
+"""Drafts that a tab holds before the page reads them."""
 
 from __future__ import annotations
 
@@ -17,30 +17,12 @@ SMALL = {"model": "tiny"}
 
 
 def open_with_draft(
-    open_page: OpenPage, place: str, choices: Mapping[str, str] = SMALL, values: Mapping[str, str] | None = None,
-    **how: Any,
+    open_page: OpenPage, place: str, choices: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None, **how: Any,
 ) -> WatchedPage:
-    """Opens a screen in a new tab that already holds a draft.
-
-    The guide's screen comes first: it asks for no plan, and the plan of the bundled model would keep the worker busy.
-    """
-    watched = open_page("learn", **how)
-    set_draft(watched, place, choices, values)
-    return watched
-
-
-def set_draft(
-    watched: WatchedPage, place: str, choices: Mapping[str, str] = SMALL, values: Mapping[str, str] | None = None
-) -> Page:
-    """Loads the page again with a draft."""
-    draft = {"choices": dict(choices), "values": dict(values or {}), "adds": {}}
-    page = watched.page
-    page.evaluate("(text) => sessionStorage.setItem('fulgurite.draft', text)", json.dumps(draft))
-    # no event: the screen that is open does not move, and asks for nothing
-    page.evaluate("(place) => history.replaceState(null, '', `#/${place}`)", place)
-    page.reload()
-    page.locator("#main h1").wait_for()
-    return page
+    """Opens a screen in a new tab that holds a draft, of the small model if none is chosen."""
+    draft = {"choices": {**SMALL, **(choices or {})}, "values": dict(values or {}), "adds": {}}
+    return open_page(place, draft=json.dumps(draft), **how)
 
 
 def read_draft(page: Page) -> dict[str, dict[str, str]]:
@@ -50,6 +32,8 @@ def read_draft(page: Page) -> dict[str, dict[str, str]]:
     return found
 
 
-def wait_for_plan(page: Page) -> None:
-    """Waits until the plan of the newest draft is on the screen."""
-    page.locator(".command-text:not(.stale)", has_text="fulgurite train").wait_for(timeout=60_000)
+def wait_for_plan(page: Page, word: str = "fulgurite train") -> str:
+    """Waits until the plan of the newest draft is on the screen; returns its command line, which has the word."""
+    shown = page.locator(".command-text:not(.stale)", has_text=word)
+    shown.wait_for(timeout=60_000)
+    return shown.inner_text()

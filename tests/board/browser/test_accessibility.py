@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
-from tests.board.browser.run_folders import make_finding, make_samples, write_run
+from tests.board.browser.drafts import open_with_draft
 from tests.board.browser.watched_page import WatchedPage
 
 pytestmark = pytest.mark.browser
@@ -57,18 +55,6 @@ COUNT_STOPS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def fill_board() -> Callable[[BoardProcess], None]:
-    """Two runs, one with all that a run can have."""
-    def fill(board: BoardProcess) -> None:
-        write_run(
-            board.runs / "full", steps=80, name="full", findings=[make_finding(40, "Many steps were clipped.")],
-            samples=make_samples("What is 1 + 1?", {0: "3", 40: "2", 80: "2"}),
-        )
-        write_run(board.runs / "other", steps=60, knobs={"optim.lr": 3e-4}, state="failed", why="DataError: no data")
-    return fill
-
-
 def show(watched: WatchedPage, screen: str) -> None:
     """Goes to a screen and waits until it has come to rest."""
     if screen == "run":
@@ -83,8 +69,7 @@ def show(watched: WatchedPage, screen: str) -> None:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_no_screen_scrolls_sideways_at_any_width(open_page: OpenPage, lang: str) -> None:
-    watched = open_page("learn", lang=lang)
-    watched.hold_draft("start", {}, {})
+    watched = open_with_draft(open_page, "learn", lang=lang)
     for screen in SCREENS:
         show(watched, screen)
         for width in WIDTHS:
@@ -92,13 +77,16 @@ def test_no_screen_scrolls_sideways_at_any_width(open_page: OpenPage, lang: str)
             watched.wait_for_script(f"innerWidth === {width}")
             watched.page.evaluate(TWO_FRAMES)
             assert watched.find_overflow() == "", (screen, width)
+            # buttons beside a title must not leave it a column of single letters
+            title = watched.page.locator("main h1").first.bounding_box()
+            assert title is not None
+            assert title["height"] < 90, (screen, width)
     watched.assert_clean()
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_each_control_has_a_name_and_a_role(open_page: OpenPage, screen: str) -> None:
-    watched = open_page("learn")
-    watched.hold_draft("learn", {}, {})
+    watched = open_with_draft(open_page, "learn")
     show(watched, screen)
     session = watched.page.context.new_cdp_session(watched.page)
     nodes = session.send("Accessibility.getFullAXTree")["nodes"]
@@ -125,8 +113,7 @@ def describe(session: Any, node: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_each_control_is_reached_by_tab_and_shows_its_focus(open_page: OpenPage, screen: str) -> None:
-    watched = open_page("learn")
-    watched.hold_draft("learn", {}, {})
+    watched = open_with_draft(open_page, "learn")
     show(watched, screen)
     page = watched.page
     page.evaluate("document.activeElement?.blur()")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Callable
-from typing import Any
 
-import psutil
 import pytest
-from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
-from tests.board.browser.run_folders import write_run
+from tests.board.browser.drafts import open_with_draft, read_draft, wait_for_plan
 from tests.board.browser.watched_page import WatchedPage, is_refused
 
 pytestmark = pytest.mark.browser
@@ -22,42 +17,25 @@ SHORT = {
     "trainer.eval_every": "4",
 }
 """A training of seconds."""
-BYTES_A_WEIGHT = 9
-"""Less than full fine-tuning needs even with moments of eight bits, and twice what LoRA needs."""
-
-
-@pytest.fixture(scope="module")
-def fill_board() -> Callable[[BoardProcess], None]:
-    """Data of one's own, and a run of somebody else."""
-    def fill(board: BoardProcess) -> None:
-        rows = [{"instruction": f"What is {n} + 1?", "input": "", "output": f"It is {n + 1}."} for n in range(60)]
-        (board.runs / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        write_run(board.runs / "theirs", name="theirs", knobs={"optim.lr": 3e-4, "method.rank": 16})
-    return fill
-
-
-def read_draft(watched: WatchedPage) -> dict[str, dict[str, Any]]:
-    draft: dict[str, dict[str, Any]] = json.loads(watched.page.evaluate("sessionStorage.getItem('fulgurite.draft')"))
-    return draft
-
-
-def wait_for_command(watched: WatchedPage, word: str = "fulgurite train") -> str:
-    """Waits until the newest plan is on the page; returns its command line."""
-    shown = watched.page.locator(".command-text:not(.stale)", has_text=word)
-    shown.wait_for(timeout=60_000)
-    return shown.inner_text()
+WIDE = {
+    "model.hidden": "2048", "model.layers": "13", "trainer.micro_batch_size": "1",
+    "trainer.gradient_checkpointing": "true",
+}
+"""A tiny model made wide: what it needs is computed, never built. With moments of eight bits, full fine-tuning takes
+0.85 of the 8 GB that the board finds, which is tight; nothing milder than an adapter is left."""
+FINISHED = {"en": "finished", "zh": "已完成"}
 
 
 def start(watched: WatchedPage) -> None:
-    """Presses the button that starts the run."""
-    watched.page.locator(".command-bar .button.primary").click()
+    """Presses the button that starts the run, once the runs before it have left."""
+    watched.wait_until(lambda: all(launch["state"] == "ended" for launch in watched.ask("/api/runs")["launches"]), 60)
+    watched.page.locator(".command-bar .button.primary:enabled").click(timeout=60_000)
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_reader_of_the_article(open_page: OpenPage, lang: str) -> None:
     """Picks a JSONL, types 5e-5, hears that this is low for LoRA, starts, closes the tab, and comes back."""
-    watched = open_page("learn", lang=lang)
-    watched.hold_draft("start", {}, SHORT)
+    watched = open_with_draft(open_page, "start", values=SHORT, lang=lang)
     page = watched.page
     page.locator('input[type=radio][value="file"]').check(force=True)
     page.locator("#field-data\\.path").fill("runs/my.jsonl")
@@ -66,23 +44,20 @@ def test_reader_of_the_article(open_page: OpenPage, lang: str) -> None:
     watched.go("parameters")
     page.locator("#row-optim\\.lr").fill("5e-5")
     advice = page.locator("#row-optim\\.lr-advice.warning")
-    advice.wait_for()
+    advice.wait_for(timeout=60_000)
     assert "5e-05" in advice.inner_text() or "5e-5" in advice.inner_text()
-    assert "optim.lr=5e-5" in wait_for_command(watched, "5e-5")
+    assert "optim.lr=5e-5" in wait_for_plan(page, "5e-5")
     assert "fulgurite.draft" in page.evaluate("Object.keys(localStorage).join()")
-    if lang == "zh":
-        start(watched)
-        page.locator(".run-head .state").wait_for(timeout=90_000)
-        address = page.url.partition("#/")[2]
-        page.close()
-        again = open_page("runs", lang=lang, beside=watched)
-        again.page.locator(".run-table tbody tr").nth(1).wait_for()
-        again.go(address)
-        again.page.locator(".state.is-finished").wait_for(timeout=60_000)
-        assert again.page.locator(".state.is-finished").inner_text().strip() == "已完成"
-        again.assert_clean()
-    else:
-        watched.assert_clean()
+    start(watched)
+    page.locator(".run-head .state").wait_for(timeout=120_000)
+    address = page.url.partition("#/")[2]
+    page.close()
+    again = open_page("runs", lang=lang, beside=watched)
+    again.page.locator(".run-table tbody tr").nth(1).wait_for()
+    again.go(address)
+    again.page.locator(".state.is-finished").wait_for(timeout=120_000)
+    assert again.page.locator(".state.is-finished").inner_text().strip() == FINISHED[lang]
+    again.assert_clean()
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -95,7 +70,7 @@ def test_researcher(open_page: OpenPage, lang: str) -> None:
     page.locator("#row-method\\.rank").wait_for(timeout=60_000)
     assert page.locator("#row-method\\.rank").input_value() == "16"
     page.locator("#row-method\\.rank").fill("8")
-    wait_for_command(watched, "method.rank=8")
+    wait_for_plan(page, "method.rank=8")
     page.locator(".command-bar .button").first.click()
     copied = page.evaluate("navigator.clipboard.readText()")
     words = shlex.split(copied)
@@ -107,37 +82,34 @@ def test_researcher(open_page: OpenPage, lang: str) -> None:
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_small_machine(open_page: OpenPage, lang: str) -> None:
-    """Full fine-tuning does not fit well; the button takes LoRA, and it fits."""
-    watched = open_page("learn", lang=lang)
-    free = psutil.virtual_memory().available
-    # a tiny model made wide and deep: what it needs is computed, never built
-    hidden = 4096
-    layers = max(2, int(free / BYTES_A_WEIGHT / (12 * hidden**2)))
-    values = {**SHORT, "model.hidden": str(hidden), "model.layers": str(layers)}
-    watched.hold_draft("plan", {"method": "full"}, values)
+    """Full fine-tuning is tight: amber. The button takes LoRA, and all is green."""
+    choices = {"method": "full", "optim": "adamw_8bit"}
+    watched = open_with_draft(open_page, "plan", choices, {**SHORT, **WIDE}, lang=lang)
     page = watched.page
-    wait_for_command(watched, "method=full")
-    page.locator(".memory").wait_for()
-    assert page.locator("main .chip.warning, main .chip.error").count() > 0
+    wait_for_plan(page, "method=full")
+    panel = page.locator("section", has=page.locator("#plan-memory"))
+    assert panel.locator(".chip.warning").inner_text().strip() == {"en": "tight", "zh": "内存偏紧"}[lang]
+    assert page.locator("main .chip.error").count() == 0
     page.locator(".apply", has_text="method=lora").first.click()
-    wait_for_command(watched, "method=lora")
-    page.locator("main .chip.ok").first.wait_for()
-    assert read_draft(watched)["choices"]["method"] == "lora"
+    wait_for_plan(page, "method=lora")
+    panel.locator(".chip.ok").wait_for()
+    assert read_draft(page)["choices"]["method"] == "lora"
     watched.assert_clean()
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_mistake(open_page: OpenPage, lang: str) -> None:
     """Data of instructions with DPO: one sentence, and one button that puts it right."""
-    watched = open_page("learn", lang=lang)
-    watched.hold_draft("plan", {"stage": "dpo", "data": "file"}, {**SHORT, "data.path": "runs/my.jsonl"})
+    watched = open_with_draft(
+        open_page, "plan", {"stage": "dpo", "data": "file"}, {**SHORT, "data.path": "runs/my.jsonl"}, lang=lang
+    )
     page = watched.page
     remedy = page.locator("main .apply", has_text="stage=sft")
     remedy.first.wait_for(timeout=60_000)
     assert page.locator("main .notice.error").count() == 1
     assert page.locator(".command-bar .button.primary").is_disabled()
     remedy.first.click()
-    assert "stage=dpo" not in wait_for_command(watched, "my.jsonl")
+    assert "stage=dpo" not in wait_for_plan(page, "my.jsonl")
     page.locator(".command-bar .button.primary:enabled").wait_for()
     watched.assert_clean(is_refused)
 
@@ -145,20 +117,24 @@ def test_mistake(open_page: OpenPage, lang: str) -> None:
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_sweep(open_page: OpenPage, lang: str) -> None:
     """Starts a search of four trials, watches them, and opens the best."""
-    watched = open_page("learn", lang=lang)
-    watched.hold_draft("parameters", {}, {**SHORT, "sweep.trials": "4"})
+    watched = open_with_draft(open_page, "parameters", values={**SHORT, "sweep.trials": "4"}, lang=lang)
     page = watched.page
-    wait_for_command(watched)
+    wait_for_plan(page)
     page.locator("[aria-controls=choice-rest]").click()
     page.locator("[aria-controls=group-sweep]").click()
     page.locator('#group-sweep input[value="sft_lora"]').check(force=True)
-    assert "sweep.trials=4" in wait_for_command(watched, "+sweep=sft_lora")
-    page.locator(".command-bar .button.primary:enabled").wait_for()
-    if lang == "en":
-        start(watched)
-        search = page.locator(".sweep")
-        search.locator("tbody tr").first.wait_for(timeout=90_000)
-        watched.wait_until(lambda: search.locator("tbody .state.is-finished").count() == 4, seconds=120, what="trials")
-        search.locator("tr.is-best a").first.click()
-        page.locator(".run-head .state.is-finished").wait_for()
+    assert "sweep.trials=4" in wait_for_plan(page, "+sweep=sft_lora")
+    before = [sweep["id"] for sweep in watched.ask("/api/runs")["sweeps"]]
+    start(watched)
+
+    def find_new() -> list[str]:
+        return [sweep["folder"] for sweep in watched.ask("/api/runs")["sweeps"] if sweep["id"] not in before]
+
+    watched.wait_until(lambda: bool(find_new()), seconds=120, what="the search")
+    search = page.locator(".sweep", has_text=find_new()[0].rpartition("/")[2])
+    search.locator("tbody tr").first.wait_for(timeout=90_000)
+    watched.wait_until(lambda: search.locator("tbody .state.is-finished").count() == 4, seconds=180, what="trials")
+    search.locator("tr.is-best a").first.click()
+    page.locator(".run-head .state.is-finished").wait_for()
+    assert page.locator(".run-head .state").inner_text().strip() == FINISHED[lang]
     watched.assert_clean()

@@ -68,6 +68,12 @@ class QuietHandler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
+def board(shelf: BoardProcess) -> BoardProcess:
+    """The board that shows runs."""
+    return shelf
+
+
+@pytest.fixture(scope="module")
 def other_port() -> Iterator[int]:
     """Serves a page of another origin on this machine; returns its port."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), QuietHandler) as server:
@@ -77,18 +83,18 @@ def other_port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def context(board: BoardProcess, browser: Any) -> Iterator[Any]:
+def context(board: BoardProcess, browser: Any, login: Any) -> Iterator[Any]:
     """A browser for which every name is this machine, and which has the cookie of the board."""
     args = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * 127.0.0.1"]
     found = browser.browser_type.launch(executable_path=find_chromium(), args=args)
-    context = found.new_context()
-    context.new_page().goto(board.address)
+    context = found.new_context(storage_state=login)
     yield context
     found.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "evil.example"])
 def test_page_of_another_origin_reaches_nothing(board: BoardProcess, context: Any, other_port: int, host: str) -> None:
+    before = sorted(board.runs.iterdir())
     page = context.new_page()
     answers: list[tuple[str, str, int]] = []
     page.on("response", lambda answer: answers.append((answer.request.method, answer.url, answer.status)))
@@ -102,7 +108,7 @@ def test_page_of_another_origin_reaches_nothing(board: BoardProcess, context: An
     reached = [answer for answer in answers if answer[1].startswith(board.origin)]
     assert reached
     assert {status for _, _, status in reached} <= {400, 403, 405}
-    assert not any(board.runs.iterdir())
+    assert sorted(board.runs.iterdir()) == before
     page.close()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.contrast import assert_readable_everywhere
-from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, set_draft, wait_for_plan
+from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, wait_for_plan
+from tests.board.browser.watched_page import measure_load
 
 pytestmark = pytest.mark.browser
 
@@ -21,7 +22,7 @@ def test_plan_follows_what_is_typed(open_page: OpenPage) -> None:
     page.locator(".numbers-row dd", has_text="12").first.wait_for()
     assert steps.inner_text() != before
     assert "trainer.max_steps=12" in page.locator(".command-text").inner_text()
-    page.wait_for_timeout(400)
+    wait_for_plan(page, "trainer.max_steps=12")
     assert steps.inner_text().startswith("12")
     watched.assert_clean()
 
@@ -43,7 +44,7 @@ def test_warm_plan_is_quick(open_page: OpenPage) -> None:
           return performance.now() - begin;
         }"""
     )
-    assert milliseconds < 2000, "500 ms are usual on a machine without other work"
+    assert milliseconds < 1000 * measure_load(), "500 ms are usual"
 
 
 def test_button_applies_a_remedy_and_takes_it_back(open_page: OpenPage) -> None:
@@ -72,9 +73,8 @@ def test_drawings_have_their_numbers_in_words(open_page: OpenPage) -> None:
 
 
 def test_command_and_yaml_are_copied(open_page: OpenPage) -> None:
-    watched = open_with_draft(open_page, "plan", SMALL, {"name": "two words' \"quoted\""})
+    watched = open_with_draft(open_page, "plan", SMALL, {"optim.lr": "3e-4"})
     page = watched.page
-    page = set_draft(watched, "plan", SMALL, {"optim.lr": "3e-4"})
     wait_for_plan(page)
     page.get_by_role("button", name="Copy the command line").first.click()
     assert page.evaluate("navigator.clipboard.readText()") == "fulgurite train model=tiny optim.lr=3e-4"

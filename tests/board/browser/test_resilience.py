@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.run_folders import write_metrics, write_run
-from tests.board.browser.watched_page import WatchedPage, is_lost_connection
+from tests.board.browser.watched_page import WatchedPage, is_lost_connection, measure_load
 
 pytestmark = pytest.mark.browser
 
@@ -25,19 +26,19 @@ WORDS = (
 
 
 @pytest.fixture(scope="module")
-def fill_board() -> Callable[[BoardProcess], None]:
-    """A run that grows while it is looked at."""
-    return lambda board: _fill(board)
-
-
-def _fill(board: BoardProcess) -> None:
-    write_run(board.runs / "done", steps=30, name="done")
+def board(tmp_path_factory: pytest.TempPathFactory, cache: Path, browser: Any) -> Iterator[BoardProcess]:
+    """A board of its own, which the tests kill."""
+    made = BoardProcess(tmp_path_factory.mktemp("killed"), cache, ("--lazy",))
+    write_run(made.runs / "done", steps=30, name="done")
+    yield made.start()
+    made.stop()
 
 
 @pytest.fixture(scope="module")
 def training(board: BoardProcess) -> Iterator[str]:
     """A tiny run on the command line, which trains until the module ends; its folder."""
     process = board.train(*WORDS, "run_dir=runs/living")
+    psutil.Process(process.pid).nice(10)  # the page comes first on a machine of two cores
     yield "living"
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -194,7 +195,7 @@ def test_a_growing_run_of_many_rows_stays_smooth(open_page: OpenPage, board: Boa
     begin = time.monotonic()
     watched.go(f"run/{run['id']}")
     watched.page.locator(".chart-reader").first.wait_for()
-    assert time.monotonic() - begin < 6
+    assert time.monotonic() - begin < 6 * measure_load()
     write_metrics(folder / "metrics.jsonl", 200, first=100_001)
     watched.wait_until(lambda: read_step(watched) == 100_200)
     assert read_curve(watched, "train/loss").count("L") < 2000

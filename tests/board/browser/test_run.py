@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
-from tests.board.browser.run_folders import HOSTILE, make_finding, make_samples, write_metrics, write_run
-from tests.board.browser.watched_page import WatchedPage
+from tests.board.browser.run_folders import HOSTILE
+from tests.board.browser.watched_page import WatchedPage, measure_load
 
 pytestmark = pytest.mark.browser
 
 STATES = {
     "finished": "已完成", "stopped": "已停止", "failed": "失败", "diverged": "已发散", "died": "已中断",
 }
-LONG = 100_000
-
 
 @pytest.fixture(scope="module")
-def fill_board() -> Callable[[BoardProcess], None]:
-    """One run for each state, one with findings and samples, one with 100,000 rows."""
-    def fill(board: BoardProcess) -> None:
-        for state in STATES:
-            written = "running" if state == "died" else state
-            why = "DataError: the file is empty" if state == "failed" else ""
-            write_run(board.runs / state, state=written, why=why)
-        write_run(
-            board.runs / "full", steps=200, name="full",
-            findings=[make_finding(50, "Many steps were clipped."), make_finding(52, f"And so on. {HOSTILE}", "error")],
-            samples=[
-                *make_samples("What is 1 + 1?", {0: "\n" * 40, 100: "3", 200: "2"}),
-                *make_samples(HOSTILE, {0: "no", 100: HOSTILE, 200: HOSTILE}),
-            ],
-        )
-        write_run(board.runs / "long", steps=10, name="long", metrics=False)
-        write_metrics(board.runs / "long" / "metrics.jsonl", LONG)
-        write_run(board.runs / "hostile", name=HOSTILE, why=HOSTILE, state="failed")
-    return fill
+def board(shelf: BoardProcess) -> BoardProcess:
+    """The board that shows runs."""
+    return shelf
 
 
 def find_id(watched: WatchedPage, folder: str) -> str:
@@ -167,7 +147,7 @@ def test_a_long_run_is_thinned_out_and_smooth(open_page: OpenPage) -> None:
       }
       return times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
     }""")
-    assert slowest < 100
+    assert slowest < 100 * measure_load()
     watched.assert_clean()
 
 

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
 
 import pytest
-from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.contrast import assert_readable_everywhere
 from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, wait_for_plan
 from tests.board.browser.watched_page import WatchedPage, is_refused
 
 pytestmark = pytest.mark.browser
-
-HOSTILE = "<img src=x onerror=window.__hit=1><script>window.__hit=2</script>"
-RECORDS = [{"instruction": f"Say {n} {HOSTILE}", "output": f"The answer is {n} {HOSTILE}"} for n in range(30)]
-
-
-@pytest.fixture(scope="module")
-def fill_board() -> Callable[[BoardProcess], None]:
-    def fill(board: BoardProcess) -> None:
-        lines = [json.dumps(record) for record in RECORDS]
-        (board.runs / "mine.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (board.runs / "bad.jsonl").write_text('{"instruction": "a"}\n{"instruction": "b"}\n', encoding="utf-8")
-        (board.runs / "folder").mkdir()
-        (board.runs / "own.yaml").write_text("optim:\n  lr: 3e-4\n", encoding="utf-8")
-
-    return fill
 
 
 def open_own_data(open_page: OpenPage, path: str, lang: str = "en") -> WatchedPage:
@@ -131,10 +113,19 @@ def test_fits_every_screen_with_readable_colours(open_page: OpenPage) -> None:
     assert_readable_everywhere(watched)
 
 
-def test_training_starts_from_the_first_screen(open_page: OpenPage) -> None:
-    watched = open_with_draft(open_page, "start", SMALL, {"trainer.max_steps": "2", "trainer.num_workers": "0"})
+def test_configuration_of_another_folder_is_opened_by_its_path(open_page: OpenPage) -> None:
+    watched = open_with_draft(open_page, "start", values={"method.rank": "4"})
     page = watched.page
-    wait_for_plan(page)
-    page.get_by_role("button", name="Start training").click()
-    page.wait_for_url(re.compile(r"#/run/[0-9a-f]{16}"), timeout=60_000)
-    watched.assert_clean(lambda error: "runs/" in error)
+    page.get_by_role("button", name="Open a configuration").click()
+    page.get_by_role("button", name="From a YAML file").click()
+    page.get_by_role("button", name="Browse").last.click()
+    roots = page.get_by_role("group", name="Folders of the board").get_by_role("button")
+    roots.nth(1).wait_for()
+    assert [root.get_attribute("aria-pressed") for root in roots.all()] == ["true", "false"]
+    roots.nth(1).click()
+    page.get_by_role("button", name=re.compile("own.yaml")).click()
+    assert page.locator("#open-path").input_value().endswith("own.yaml")
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_role("button", name="Show the parameters").click()
+    assert read_draft(page) == {"choices": {"model": "tiny"}, "values": {"optim.lr": "3e-4"}, "adds": {}}
+    watched.assert_clean()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -66,15 +65,6 @@ class WatchedPage:
         self.page.evaluate("(place) => { location.hash = `#/${place}`; }", place)
         return self.page
 
-    def hold_draft(self, place: str, choices: Mapping[str, str], values: Mapping[str, str]) -> None:
-        """Loads a screen with a draft. Come from the guide's screen, which asks for no plan, and take the tiny model:
-        the plan of the bundled one keeps the planner busy for long."""
-        draft = json.dumps({"choices": {"model": "tiny", **choices}, "values": dict(values), "adds": {}})
-        self.page.evaluate("(text) => sessionStorage.setItem('fulgurite.draft', text)", draft)
-        self.page.evaluate("(place) => history.replaceState(null, '', `#/${place}`)", place)
-        self.page.reload()
-        self.page.locator("#main h1").wait_for()
-
     def list_foreign(self) -> list[str]:
         """Returns the requests that left the origin."""
         own = urlsplit(self.origin).netloc
@@ -109,6 +99,15 @@ class WatchedPage:
         answer = self.page.request.get(f"{self.origin}{path}")
         assert answer.ok, answer.text()
         return answer.json()
+
+
+def measure_load() -> float:
+    """Returns the seconds that pass in a second of work: 1 on a quiet machine, more if others use it. Limits in seconds
+    are multiplied by it."""
+    begin, used = time.perf_counter(), time.process_time()
+    while time.process_time() - used < 0.1:
+        pass
+    return max(1.0, (time.perf_counter() - begin) / 0.1)
 
 
 def is_lost_connection(error: str) -> bool:

@@ -22,6 +22,8 @@ from fulgurite.language.message import message
 FORMATS = {"merged": "true", "adapter": "false"}
 """The value of `merge` by the format that the page asks for."""
 MOST_EXPORTS = 1000
+LEAVING = 20.0
+"""Seconds that a stopped run may take to leave before it is resumed."""
 
 
 def stop_run(services: RunServices, run_id: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -56,9 +58,11 @@ def resume_run(services: RunServices, run_id: str, body: dict[str, Any]) -> dict
     run = services.catalogue.find_run(run_id)
     if (obstacle := run.find_obstacle()) is not None:
         raise RequestError(obstacle)
-    refuse_second(services, body)
-    if services.launches.find_running(run.folder) is not None:
+    # a run that was stopped has written its status, but its process takes some seconds more to leave
+    own = services.launches.find_running(run.folder)
+    if own is not None and not (own.stops and services.launches.wait_for_end(own, LEAVING)):
         raise RequestError("This run is starting already.")
+    refuse_second(services, body)
     record = services.launches.start("resume", ["train", f"resume.run={quote_verbatim(run.folder)}"], run.folder)
     return {"launch": services.describe_launch(record)}
 
