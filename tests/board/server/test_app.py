@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from tests.board.server.client import make_board, make_client
 
 from fulgurite.board.http_error import HttpError
+from fulgurite.board.server.app import create_app
 from fulgurite.errors import ConfigError
 from fulgurite.language.message import message
 
@@ -71,3 +72,20 @@ def test_services_end_with_the_server(tmp_path: Path) -> None:
     with make_client(board):
         board.get_service("planner", Service)
     assert closed == [True]
+
+
+@pytest.mark.parametrize("warms_up", [True, False])
+def test_board_gets_ready_for_plans_at_its_start_if_it_warms_up(tmp_path: Path, warms_up: bool) -> None:
+    started: list[str] = []
+
+    class Ready:
+        """Notes that it was started."""
+
+        def start(self) -> None:
+            """Starts."""
+            started.append("now")
+
+    board = make_board(tmp_path)
+    board.get_service("preparation", Ready)
+    with TestClient(create_app(board, warms_up=warms_up)):
+        assert len(started) == warms_up

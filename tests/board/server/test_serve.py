@@ -220,6 +220,14 @@ def test_new_address_is_in_the_language_of_the_terminal(
     print_address()  # the page is answered, although nobody reads the terminal
 
 
+def test_lazy_board_waits_for_the_first_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(module, "create_app", lambda board, warms_up: asked.append(warms_up))
+    for lazy in (False, True):
+        module.build_config(make_board(tmp_path), ServeOptions(lazy=lazy))
+    assert asked == [True, False]
+
+
 def test_browser_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
