@@ -60,7 +60,7 @@ def test_run_is_stopped_resumed_talked_with_and_exported(board: BoardProcess, op
     wait_for_state(watched, "stopped")
 
     press(watched, "Resume")
-    page.wait_for_url("**/#/launch/*")
+    page.wait_for_url("**/#/launch/*", timeout=60_000)
     wait_for_state(watched, "finished")
     assert page.get_by_role("button", name="Resume").count() == 0
 
