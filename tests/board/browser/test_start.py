@@ -8,7 +8,7 @@ import pytest
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.contrast import assert_readable_everywhere
 from tests.board.browser.drafts import SMALL, open_with_draft, read_draft, wait_for_plan
-from tests.board.browser.watched_page import WatchedPage, is_refused
+from tests.board.browser.watched_page import WatchedPage, is_refused, measure_load
 
 pytestmark = pytest.mark.browser
 
@@ -19,6 +19,13 @@ def open_own_data(open_page: OpenPage, path: str, lang: str = "en") -> WatchedPa
     page.locator("input[name=data][value=file]").check()
     page.get_by_label(re.compile("data.path")).fill(path)
     return watched
+
+
+def test_first_paint_takes_less_than_a_second(open_page: OpenPage) -> None:
+    watched = open_with_draft(open_page, "start")
+    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    assert 0 < watched.page.evaluate(paint) < 1000 * measure_load()
+    watched.assert_clean()
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
