@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from fulgurite.data.example import Message
@@ -39,10 +42,17 @@ def main(method: str, precision: str, data: str, examples: int, batch: int, micr
         model = get_peft_model(
             model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
         )
+    rate = 5e-4 if method == "lora" else 1e-4
+    for row in train(model, rows, rate, batch, micro, mixed=precision == "bf16"):
+        print(json.dumps(row), flush=True)
+
+
+def train(model: Any, rows: list[tuple[Tensor, Tensor]], rate: float, batch: int, micro: int, *, mixed: bool,
+    fused: bool = False) -> Iterator[dict[str, float]]:
+    """Trains once over rows of (ids, labels) on the model's device; yields the numbers of each optimizer step."""
     model.train()
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=5e-4 if method == "lora" else 1e-4,
-    )
+    device = model.device
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate, fused=fused)
     tokens = padded = 0
     for step, start in enumerate(range(0, len(rows), batch), 1):
         cuts = range(start, min(start + batch, len(rows)), micro)
@@ -52,8 +62,10 @@ def main(method: str, precision: str, data: str, examples: int, batch: int, micr
             ids = torch.stack([functional.pad(i, (0, longest - len(i)), value=0) for i, _ in part])
             labels = torch.stack([functional.pad(t, (0, longest - len(t)), value=-100) for _, t in part])
             mask = torch.stack([functional.pad(torch.ones_like(i), (0, longest - len(i))) for i, _ in part])
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+                loss = model(
+                    input_ids=ids.to(device), attention_mask=mask.to(device), labels=labels.to(device)
+                ).loss
             (loss / len(cuts)).backward()
             tokens += int((labels[:, 1:] != -100).sum())
             padded += int((mask == 0).sum())
@@ -61,12 +73,7 @@ def main(method: str, precision: str, data: str, examples: int, batch: int, micr
         optimizer.step()
         optimizer.zero_grad()
         read = sum(len(ids) for ids, _ in rows[: start + batch])
-        print(
-            json.dumps(
-                {"step": step, "tokens": tokens, "padding": padded / (padded + read), "loss": float(loss.detach())}
-            ),
-            flush=True,
-        )
+        yield {"step": step, "tokens": tokens, "padding": padded / (padded + read), "loss": float(loss.detach())}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
@@ -40,11 +41,11 @@ HELD_OUT = (
 """Nothing was fitted to these."""
 
 
-def words(setting: str, rows: Path) -> list[str]:
+def words(setting: str, rows: Path, model: Sequence[str] = ("model=smollm2_135m",)) -> list[str]:
     """The overrides of a setting."""
     method, precision, length, micro_batch, *more = setting.split()
     return [
-        "model=smollm2_135m", f"method={method}", f"precision={precision}", "data=file", f"data.path={rows}",
+        *model, f"method={method}", f"precision={precision}", "data=file", f"data.path={rows}",
         f"data.max_length={length}",
         "data.too_long=truncate", "data.mask=all", "data.val_fraction=0", "stage.prompts=[]",
         f"trainer.micro_batch_size={micro_batch}",
