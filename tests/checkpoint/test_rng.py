@@ -87,7 +87,7 @@ def test_another_kind_of_device_is_logged(caplog):
     assert "written on a GPU and this run uses cpu" in caplog.text
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_the_gpus_generator():
     device = torch.device("cuda", 0)
     state = rng.capture(device)
