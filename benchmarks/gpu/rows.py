@@ -58,6 +58,9 @@ def list_rows() -> list[Row]:
         Row("8 and 4 bits", optim, "training:run_optimizer", (optim,)) for optim in ("adamw_8bit", "paged_adamw_8bit")
     ]
     rows += [
+        Row("packed attention", form, "attention:compare_attention", (form,)) for form in ("varlen", "loop", "mask")
+    ]
+    rows += [
         Row("speed", f"{method}, {who}", "speed:measure_speed", (who, method))
         for method in ("lora", "full") for who in ("fulgurite", "plain loop", "TRL")
     ]

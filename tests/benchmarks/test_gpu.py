@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import attention
 from benchmarks.gpu.report import format_tables, summarise
 from benchmarks.gpu.rows import Row, list_rows
 from benchmarks.gpu.scale import GPU, TINY, Bench
@@ -22,7 +23,7 @@ CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 ROWS = list_rows()
 QUICK = (
     "bf16 matrix product", "grpo, pure_bf16", "dpo, fp16", "qlora, sft, fp16", "adamw_8bit", "full, plain loop",
-    "lora, fulgurite", "full, bf16, 1024, 8, optim=adamw_8bit",
+    "lora, fulgurite", "loop", "full, bf16, 1024, 8, optim=adamw_8bit",
 )
 """A row of each function of the table but TRL's, whose import alone takes long."""
 
@@ -49,6 +50,16 @@ def test_a_row_of_each_kind_runs(bench: Bench) -> None:
 def test_every_row_runs(bench: Bench) -> None:
     results = run_quietly(bench, dict(enumerate(ROWS)))
     assert [(result["name"], result.get("error")) for result in results if result["state"] == "failed"] == []
+
+
+def test_attention_that_looks_into_other_documents_fails_its_row(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "attend_in_turn", lambda q, k, v, *_: attention.attend_densely(
+        q, k, v, torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril()
+    ))
+    with pytest.raises(RowFailed, match="differs from float32"):
+        attention.compare_attention(bench, "loop")
 
 
 def test_the_table_has_what_is_asked_of_it() -> None:
