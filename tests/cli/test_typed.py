@@ -52,6 +52,7 @@ TYPED = {
     "train stage.beta=0.1": "stage=dpo",
     "chat run=latest": "`fulgurite runs` lists runs",
     "export run=/nope out=x": "`fulgurite runs` lists runs",
+    "train model.attention=flash": "packed rows are attended document by document, which transformers' flash attention",
     "train trainer=gpu": "Write `fulgurite train trainer.accelerator=cuda`",
     "train model=meta-llama/Llama-3-8B": "Write `fulgurite train model=hf model.path=meta-llama/Llama-3-8B`",
     "train model.path=./my-model": "model=hf",

@@ -18,6 +18,7 @@ from fulgurite.config.renamed import RENAMED
 from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
 from fulgurite.config.schema import Knob, list_groups
 from fulgurite.errors import ConfigError
+from fulgurite.foreign_names import notes
 from fulgurite.foreign_names.entry import ForeignName
 from fulgurite.foreign_names.notes import DEEPSPEED
 from fulgurite.foreign_names.settings import Setting, find_value, quote_value, translate_entry
@@ -143,7 +144,8 @@ def _repair_word(word: str, knobs: dict[str, Knob], multirun: bool) -> Repair | 
 def _repair_value(word: str, name: str, value: str, knobs: dict[str, Knob], multirun: bool) -> Repair | None:
     """Repairs a value that other trainers have for a parameter, and a list without brackets."""
     if (known := find_value(name, value)) is not None:
-        return Repair(known.split(), _explain_other(word, known.split()))
+        flash = name == "model.attention" and value.casefold().startswith(("flash", "fa"))
+        return Repair(known.split(), _explain_other(word, known.split()), notes.ATTENTION if flash else UserMessage())
     is_list = find_text_kind(name, knobs) == "list"
     if is_list and "," in value and value[0] not in "[({'\"" and not multirun and quote_typed(word, knobs) == word:
         return Repair([f"{name}=[{value}]"], message("{name} is a list, which is written in brackets.", name=name))

@@ -16,7 +16,10 @@ FOUR_BITS = message("QLoRA holds the frozen weights in four bits; eight bits are
 LIGER = message(
     "Not needed: the loss is computed in chunks, so that the logits of a whole batch are never in memory."
 )
-ATTENTION = message("torch's own attention (sdpa) uses the flash kernel if the device has one; nothing is to be set.")
+ATTENTION = message(
+    "torch's own attention (sdpa) uses the flash kernel if the device has one, and packed rows are attended document "
+    "by document, which transformers' flash attention does not do for several rows at a time; nothing is to be set."
+)
 DEEPSPEED = message(
     "DeepSpeed is not offered; torch's FSDP2 divides the same parts. ZeRO stage 3 is strategy=fsdp, stages 1 and 2 add "
     "strategy.reshard=false, and offloading to the CPU adds strategy.offload=true."

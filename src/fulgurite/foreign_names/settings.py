@@ -59,7 +59,8 @@ VALUES: dict[str, dict[str, str]] = {
     "method": {"freeze_tuning": "method=freeze", "peft": "method=lora", "full_finetune": "method=full",
     "sft": "stage=sft"},
     "model.attention": {
-        "flash_attention_2": "", "fa2": "", "flash_attention_3": "", "auto": "", "disabled": "model.attention=eager",
+        "flash": "", "flash_attention": "", "flash_attention_2": "", "fa2": "", "flash_attention_3": "", "auto": "",
+        "disabled": "model.attention=eager",
     },
     "data.packing": {"true": "data.packing=best_fit", "false": "data.packing=none"},
     "method.targets": {"all": "", "all-linear": ""},
