@@ -24,6 +24,8 @@ TRANSLATE = {
 """Functions that make a fact of an exception."""
 PHRASE = re.compile(r"[a-z]{2,} [a-z]{2,}|^ (or|and) $")
 """Two English words in a row, or a joint between two facts."""
+COMMAND = re.compile(r"\bfulgurite [a-z]+")
+"""A command stays as it is typed."""
 
 
 def _get_name(call: ast.Call) -> str:
@@ -55,7 +57,7 @@ def test_no_fact_of_a_sentence_is_english_words() -> None:
     found = [
         f"{path}:{fact.value.lineno} {fact.arg}={node.value!r}"
         for path, tree in _read_trees() for fact, nodes in _list_facts(tree) for node in nodes
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and PHRASE.search(node.value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and PHRASE.search(COMMAND.sub("", node.value))
     ]
     assert not found, "\n".join(found)
 
