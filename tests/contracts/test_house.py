@@ -66,6 +66,7 @@ LIGHT = (
 )
 REFUSED = (
     "train optim.lr=-1", "plan stage=nonsense", "train --nonsense", "train privacy=dp_sgd scheduler=reduce_on_plateau",
+    "train launcher=slurm launcher.time=4h",
 )
 
 

@@ -57,11 +57,12 @@ def _build_request(composed: Composed, asked: flags.Flags, ranks: Ranks) -> Laun
     run = composed.run
 
     def check() -> None:
-        if not run.launcher.is_remote:
-            return refuse_impossible(run)
-        from fulgurite.launcher.remote_pieces import RemotePieces
+        refuse_impossible(run)
+        if run.launcher.is_remote:
+            # loads torch, which takes seconds: after all that can be refused without it
+            from fulgurite.launcher.remote_pieces import RemotePieces
 
-        return RemotePieces(composed).check()
+            RemotePieces(composed).check()
 
     words = ["train", *asked.list_words(), *(o for o in composed.overrides if read_name(o) != "run_dir")]
     return LaunchRequest(
