@@ -98,7 +98,7 @@ def read_bytes(folder: Path, step: int) -> dict[str, bytes]:
 # method: more words. Each optimizer's state has another form.
 RESUMED = {
     "full": ["method=full", "optim=adamw", "optim.lr=1e-3"],
-    "lora": ["method=lora", "optim=schedule_free", "scheduler=constant_with_warmup", "optim.lr=1e-2"],
+    "lora": ["method=lora", "optim=schedule_free", "scheduler=constant_with_warmup", "optim.lr=1e-3"],
     "rows": ["method=full", "optim=adam_mini", "optim.lr=1e-3"],
 }
 
