@@ -6,7 +6,6 @@ with AdamW in its fused form, trained weights in fp32 under bf16 autocast, and a
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import statistics
@@ -23,12 +22,12 @@ from benchmarks.gpu.training import (
     ALLOWED,
     Numbers,
     RowFailed,
-    RowSkipped,
     compose_experiment,
     fit,
     free_memory,
     measure_memory,
     refuse_missing_bf16,
+    skip_without,
 )
 
 RANK = 16
@@ -130,8 +129,7 @@ def train_bare(bench: Bench, method: str) -> list[float]:
 def train_trl(bench: Bench, method: str) -> list[float]:
     """Returns the seconds of the steps of TRL's SFTTrainer."""
     for library in ("trl", "datasets"):
-        if importlib.util.find_spec(library) is None:
-            raise RowSkipped(f"{library} is not installed")
+        skip_without(library)
     from datasets import Dataset
     from transformers import AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer

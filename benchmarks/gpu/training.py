@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import math
 import resource
@@ -93,6 +94,18 @@ def refuse_missing_bf16(bench: Bench, precision: str) -> None:
         raise RowSkipped("this GPU has no bf16")
 
 
+def skip_without(package: str) -> None:
+    """Skips a row whose package is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise RowSkipped(f"{package} is not installed")
+
+
+def skip_without_bitsandbytes(*given: str) -> None:
+    """Skips what bitsandbytes computes, if it is not installed."""
+    if any("qlora" in word or "8bit" in word for word in given):
+        skip_without("bitsandbytes")
+
+
 def read_losses(folder: Path) -> list[float]:
     """Returns the training loss of each step. Raises RowFailed for one that is not a number."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -105,6 +118,7 @@ def read_losses(folder: Path) -> list[float]:
 def run_stage(bench: Bench, stage: str, precision: str, *more: str) -> Numbers:
     """Trains a stage for three steps. Raises RowFailed if a loss is missing, or the run was on another device."""
     refuse_missing_bf16(bench, precision)
+    skip_without_bitsandbytes(*more)
     folder = bench.folder / "run"
     experiment = build_experiment(
         bench, folder, f"stage={stage}", f"precision={precision}", *bench.make_data(stage), *MORE.get(stage, []), *more,
@@ -125,6 +139,8 @@ def run_stage(bench: Bench, stage: str, precision: str, *more: str) -> Numbers:
 
 def run_optimizer(bench: Bench, optim: str) -> Numbers:
     """Trains with an 8-bit optimizer. Raises RowFailed if none of its state is in 8 bits."""
+    refuse_missing_bf16(bench, "bf16")
+    skip_without_bitsandbytes(optim)
     look = StateDtypes()
     folder = bench.folder / "run"
     build_experiment(
@@ -211,6 +227,7 @@ def estimate_memory(bench: Bench, setting: str) -> Numbers:
     """Compares the estimate of `plan` with the measured peak: on a GPU what torch reserved, else the process."""
     method, precision, _, _, *more = setting.split()
     refuse_missing_bf16(bench, precision)
+    skip_without_bitsandbytes(setting)
     if bench.device == "cpu":
         setting = " ".join([method, precision, "48", "2", *more])
     model = ["model=hf", f"model.path={bench.make_model(bench.scale.medium)}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -169,6 +170,18 @@ def test_a_row_that_fails_is_a_row_with_its_error(bench: Bench) -> None:
     assert result["state"] == "failed"
     assert "fp7" in result["error"]
     assert "failed: " in format_tables([{"section": "a", "name": "b", **result}])
+
+
+@pytest.mark.parametrize("row", [
+    row for row in ROWS if row.name in ("qlora, dpo, bf16", "paged_adamw_8bit", "qlora, bf16, 1024, 8", "full, TRL")
+], ids=lambda row: row.name)
+def test_a_row_without_its_package_is_skipped(row: Row, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    absent = ("bitsandbytes", "trl")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in absent else found(name, *a))
+    result = run_row(row, bench)
+    assert result["state"] == "skipped"
+    assert result["error"].endswith("is not installed")
 
 
 def test_the_exit_status_and_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
