@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from fulgurite.board.draft import Choice, Draft, find_knob
 from fulgurite.board.draft_guard import has_code
 from fulgurite.board.typed_values import DraftError, format_typed, get_kind
@@ -22,15 +20,13 @@ from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
 from fulgurite.config.schema import Knob, strip_none
 from fulgurite.errors import ConfigError
 from fulgurite.explain.choices import read_default_options
+from fulgurite.files.yaml_text import load_yaml
 from fulgurite.foreign_names.settings_file import translate_tree
-from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import UserMessage, message
 
 PROGRAM = ("fulgurite", "train", "plan")
 OWN_FOLDER = ("run_dir", "resume.run", "resume.allow", "sweep.trial")
 """Parameters about the folder of the run that is opened, which another run must not share."""
-LARGEST = 1_000_000
-"""Bytes of the largest YAML."""
 TOGETHER = re.compile(r"^# with: (.*)$", re.MULTILINE)
 """A line of our YAML with the presets that are chosen beside it."""
 
@@ -175,7 +171,7 @@ def open_yaml(text: str, allow_code: bool = False) -> Opened:
 
     Raises ConfigError if it is none of these.
     """
-    tree = _load_yaml(text)
+    tree = load_yaml(text)
     if isinstance(tree, Mapping):
         if "defaults" in tree or any(isinstance(tree.get(group), Mapping) for group in GROUPS):
             return _open_own(tree, text, allow_code)
@@ -185,19 +181,6 @@ def open_yaml(text: str, allow_code: bool = False) -> Opened:
             opened.notes = [found.reason, *found.notes, *opened.notes]
             return opened
     raise ConfigError("This YAML has no setting that is known here: neither a config of a run nor another tool's.")
-
-
-def _load_yaml(text: str) -> Any:
-    if len(text.encode("utf-8", "replace")) > LARGEST:
-        raise ConfigError("This YAML is larger than {most:,} bytes.", most=LARGEST)
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=loader)):
-            # a few aliases of aliases would unfold to more than any memory
-            raise ConfigError("This YAML has aliases (*name), which are not read here; write the values out.")
-        return yaml.load(text, Loader=loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError("This is not YAML: {reason}.", reason=translate_error(error)) from error
 
 
 def _open_own(tree: Mapping[str, Any], text: str, allow_code: bool) -> Opened:

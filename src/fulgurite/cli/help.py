@@ -39,6 +39,7 @@ def describe_overview() -> str:
   fulgurite explain --search WORD                   the parameters about a word
   fulgurite chat run=RUN                            talk with the trained model
   fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
+  fulgurite convert llamafactory FILE.yaml          another trainer's settings in our words
   fulgurite runs                                    list and compare runs
   fulgurite board [FOLDER ...]                      all of this as a page in the browser
 

@@ -72,6 +72,12 @@ def _export(words: list[str]) -> int:
     return export_main(given.words)
 
 
+def _convert(words: list[str]) -> int:
+    from fulgurite.cli.convert import convert_main
+
+    return convert_main(words)
+
+
 def _runs(words: list[str]) -> int:
     from fulgurite.cli.runs import runs_main
 
@@ -85,8 +91,8 @@ def _board(words: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train, "plan": _plan, "explain": _explain, "chat": _chat, "export": _export, "runs": _runs,
-    "board": _board,
+    "train": _train, "plan": _plan, "explain": _explain, "chat": _chat, "export": _export, "convert": _convert,
+    "runs": _runs, "board": _board,
 }
 
 

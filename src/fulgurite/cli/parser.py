@@ -57,7 +57,7 @@ def _build_parser(language: str) -> tuple[CommandParser, dict[str, CommandParser
     root = CommandParser("fulgurite", text=help.describe_overview)
     root.add_argument("--version", action="version", version=__version__)
     tree = root.add_subparsers(dest="command", parser_class=CommandParser)
-    for add in (_add_train, _add_plan, _add_explain, _add_chat, _add_export, _add_runs, _add_board):
+    for add in (_add_train, _add_plan, _add_explain, _add_chat, _add_export, _add_convert, _add_runs, _add_board):
         add(tree)
     return root, dict(tree.choices)
 
@@ -172,6 +172,17 @@ def _add_chat(tree: Any) -> None:
 
 def _add_export(tree: Any) -> None:
     _add_words(tree.add_parser("export", text=help.describe_export), "NAME=VALUE")
+
+
+def _add_convert(tree: Any) -> None:
+    parser = tree.add_parser("convert", description=str(message(
+        "Prints the words for a file of another trainer's settings, with a line for each of them: what it is here, or "
+        "why it is not needed or not possible."
+    )))
+    _add_words(parser, str(message("llamafactory, axolotl or trl, and the file")), "WORD")
+    derive = message("derive the values that the file lacks, in place of the other trainer's defaults")
+    parser.add_argument("--no-defaults", action="store_true", help=str(derive))
+    parser.add_argument("--json", action="store_true", help=str(message("JSON, for programs")))
 
 
 def _add_runs(tree: Any) -> None:
