@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
+
+
+@pytest.fixture(scope="module")
+def board(shelf: BoardProcess) -> BoardProcess:
+    """The board that shows runs; these tests need no plan."""
+    return shelf
 
 
 @pytest.fixture
