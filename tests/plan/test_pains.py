@@ -77,7 +77,7 @@ OURS = {
     "data.beyond-model", "steps.patience", "value.unusual", "export.template", "export.generation", "export.padding",
     "export.apart",
     "model.not-causal", "model.vocabulary", "model.mended", "model.attention",
-    "lora.left-out",
+    "lora.left-out", "memory.uneven-shards", "memory.empty-shards", "packing.mask",
 }
 """Rules that no list asked for."""
 

@@ -99,6 +99,20 @@ def _divide(model: ModelFacts, rows: list[int]) -> ModelFacts:
     return replace(model, tensors=tensors, trained=trained)
 
 
+def measure_filling(model: ModelFacts, ranks: int, width: int) -> float:
+    """Returns the share of the divided weights and gradients for which all processes together allocate more memory.
+
+    `width`: bytes of a gradient's number.
+    """
+    held = allocated = 0
+    for tensor in model.tensors:
+        division = find_division(tensor)
+        gradient = math.prod(tensor.shape[1:]) * width if tensor.trained else 0
+        held += division.rows * (division.row_bytes + gradient)
+        allocated += ranks * count_padded_rows(division.rows, ranks) * (division.row_bytes + gradient)
+    return allocated / held - 1 if held else 0.0
+
+
 def count_gathered(model: ModelFacts, sharding: Sharding, width: int) -> int:
     """Returns the most bytes of gathered weights, and of gradients before they are divided, beside a process's part.
 

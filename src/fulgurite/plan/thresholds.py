@@ -43,6 +43,8 @@ LENGTH_TELLS = 0.65
 """The share of pairs in which length alone gives the better answer away (ours)."""
 MEMORY_FULL, MEMORY_TIGHT = 0.95, 0.8
 """Shares of the free memory; the estimate is good to 15 %."""
+UNEVEN = 0.05
+"""The share of memory that processes may allocate beyond what they divide (ours)."""
 DISK_FULL, DISK_TIGHT = 0.9, 0.5
 """Shares of the free disk (ours)."""
 CUT_SOME, CUT_MANY = 0.01, 0.2
