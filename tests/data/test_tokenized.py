@@ -175,6 +175,8 @@ def test_two_processes_at_once_leave_one_valid_result(write: Write, tokenizer: A
         process.join(60)
         assert process.exitcode == 0
     assert len({key for key, _ in answers}) == 1
+    assert sorted(fresh for _, fresh in answers) == [False, True]  # one tokenizes, and the other waits for it
+    assert not any((tmp_path / "cache" / "locks").iterdir())
     assert [p.name for p in (tmp_path / "cache" / "data").iterdir()] == [answers[0][0]]
     assert not run(path, tokenizer, tmp_path / "cache").fresh
 

@@ -71,3 +71,24 @@ def test_the_first_process_names_the_folder_for_all(
     )
     assert told == ([""] if shared else [])  # rank 1 has nothing to say
     assert found == (Path("runs/of-the-first") if shared else tmp_path / "run")
+
+
+def test_a_process_takes_its_own_gpu_before_any_weight_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise every process of a machine would fill the first GPU."""
+    order: list[str] = []
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(module, "device", lambda trainer: "cuda")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: order.append(f"cuda:{number}"))
+
+    def load(*_: object) -> None:
+        order.append("weights")
+        raise InterruptedError
+
+    monkeypatch.setattr(module, "assemble", load)
+    experiment = tiny_experiment(tmp_path / "run", "trainer.devices=2")
+    with pytest.raises(InterruptedError):
+        experiment.fit()
+    assert order == ["cuda:1", "weights"]

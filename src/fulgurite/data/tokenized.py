@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fulgurite import __version__
 from fulgurite.data.answers import RowPlan
+from fulgurite.data.cache import wait_for_others
 from fulgurite.data.config import Data, Mask, SpecialTokens, TooLong
 from fulgurite.data.example import Conversation, Example, Place
 from fulgurite.data.fingerprint import Fingerprint, find_longest_content
@@ -153,12 +154,14 @@ def tokenize_source(
     key = compute_key(source, tokenizer, config, most)
     folder = cache_dir / "data" / key
     arrays, fresh = _read(folder), False
-    # Another process may write the same folder at the same time: read it again.
+    # A process of another machine may write the same folder at the same time: read it again.
     for _ in range(3):
         if arrays is not None:
             return TokenizedData(key, source, arrays, fresh)
-        _build(source, tokenizer, template, config, folder, most)
-        arrays, fresh = _read(folder), True
+        with wait_for_others(cache_dir, key):
+            if fresh := _read(folder) is None:
+                _build(source, tokenizer, template, config, folder, most)
+            arrays = _read(folder)
     if arrays is None:
         raise RequestError(
             "{folder} cannot be read back after writing; check the disk, or set FULGURITE_CACHE to another folder.",
@@ -180,9 +183,7 @@ def compute_key(source: Source, tokenizer: PreTrainedTokenizerBase, config: Data
         tokenizer.chat_template, tokenizer.eos_token, tokenizer.bos_token, config.arguments(),
         str(config.special_tokens), check_source(source).seal.hex(), most,
     ]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(words.encode())
-    return digest.hexdigest()[:32]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + words.encode()).hexdigest()[:32]
 
 
 def check_source(source: Source) -> Checked:
