@@ -150,8 +150,7 @@ def tokenize_source(
     drops = (
         config.too_long == TooLong.drop and not source.reads.running_text and check_source(source).seal.longest >= LONG
     )
-    most = most if drops else None
-    key = compute_key(source, tokenizer, config, most)
+    key = compute_key(source, tokenizer, config, most := most if drops else None)
     folder = cache_dir / "data" / key
     arrays, fresh = _read(folder), False
     # A process of another machine may write the same folder at the same time: read it again.
