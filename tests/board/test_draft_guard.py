@@ -21,8 +21,8 @@ def test_words_that_let_code_run(name: str, text: str, code: bool) -> None:
 
 def test_parameters_that_name_places() -> None:
     assert {knob.path for knob in list_all_knobs() if is_place(knob)} == {
-        "data.path", "data.val_path", "model.path", "method.adapter_path", "stage.reference", "stage.reward", "run_dir",
-        "resume.run",
+        "data.path", "data.val_path", "data.registry", "model.path", "method.adapter_path", "stage.reference",
+        "stage.reward", "run_dir", "resume.run",
     }
 
 

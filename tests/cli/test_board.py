@@ -13,12 +13,12 @@ from fulgurite.errors import ConfigError, RequestError
 def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[server.ServeOptions] = []
     monkeypatch.setattr(server, "serve", lambda options: given.append(options) or 0)
-    words = ["runs", "--port", "9", "data", "--no-browser", "--allow-code", "--host", "h", "--tls-cert", "c"]
+    words = ["runs", "--port", "9", "data", "--no-browser", "--allow-code", "--host", "h", "--tls-cert", "c", "--lazy"]
     assert board_main([*words, "--tls-key", "k"]) == 0
     assert board_main([]) == 0
     assert given == [
-        server.ServeOptions(["runs", "data"], 9, "h", False, True, "c", "k"),
-        server.ServeOptions([], None, "127.0.0.1", True, False, None, None),
+        server.ServeOptions(["runs", "data"], 9, "h", False, True, True, "c", "k"),
+        server.ServeOptions([], None, "127.0.0.1", True, False, False, None, None),
     ]
 
 

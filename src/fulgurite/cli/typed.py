@@ -236,7 +236,9 @@ def list_owners(entries: Sequence[ForeignName]) -> str:
 
 
 def _explain_other(word: str, words: Sequence[str]) -> UserMessage:
-    return message("{word} is written {words} here.", word=word, words=" ".join(words) or "-")
+    if not words:
+        return message("{word} is what happens here without it; leave it out.", word=word)
+    return message("{word} is written {words} here.", word=word, words=" ".join(words))
 
 
 def _join_notes(repairs: Sequence[Repair]) -> UserMessage:

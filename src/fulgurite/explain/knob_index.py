@@ -119,6 +119,9 @@ def derive_default(knob: Knob) -> Decision | None:
         if read_default_options().get(group, "") == knob.option
         else build_default_run(**{group: knob.option})
     )
+    if knob.path != "trainer.devices":
+        # counting the GPUs loads torch, and a page must be the same on every machine
+        run = replace(run, trainer=replace(run.trainer, devices=1))
     return next((found for found in fill_run(run, Facts())[1] if found.parameter == knob.path), None)
 
 

@@ -90,7 +90,7 @@ class RayRun:
 def launch(config: RayLauncher, request: LaunchRequest) -> int:
     """Runs the ranks under Ray in one run folder; prints one error line and returns the exit status.
 
-    Raises ConfigError if Ray is not installed, or the cluster has no GPU although one is asked for.
+    Raises ConfigError if Ray is not installed, or cannot be reached.
     """
     wanted = QUIET if config.address is not None else QUIET | ALONE
     os.environ |= {name: os.environ.get(name, value) for name, value in wanted.items()}  # read when it is imported

@@ -13,7 +13,7 @@ EFFICIENCY = 0.35
 """The share of the rate of one large matrix product that training reaches; the rest are smaller products, norms,
 activations and copies. Measured on two cores with the bundled model in bf16: 0.37 with LoRA, 0.33 with every weight."""
 LAYER_SECONDS, PASS_SECONDS, STEP_SECONDS = 1.2e-3, 4e-3, 6e-3
-"""What a layer, a micro-batch and an optimizer step cost on a CPU, however small they are (measured with tiny)."""
+"""What a layer, a micro-batch and an optimizer step cost on a CPU, however small they are: rough values of ours."""
 
 
 def count_operations(seen: PlanFacts) -> float | None:
