@@ -1,8 +1,8 @@
 """Dataset: its files and format, and how examples are cut, masked, packed and split."""
 
 from fulgurite.data.config.base import RESERVED, Data, Format, Mask, Packing, SpecialTokens, TooLong
-from fulgurite.data.config.file import File
 from fulgurite.data.config.guide import Guide, GuideForm, GuidePreference, GuidePrompts
+from fulgurite.data.config.own_files import File
 
 __all__ = [
     "RESERVED",
