@@ -146,10 +146,10 @@ def test_settings_of_llama_factory_become_a_draft_with_a_note_for_each_key_witho
     assert draft.choices | {"stage": "sft", "method": "lora", "model": "hf", "precision": "bf16"} == draft.choices
     assert draft.values == {
         "method.rank": "8", "optim.lr": "0.0001", "trainer.global_batch_size": "16", "model.path": "Qwen/Qwen3-4B",
-        "data.max_length": "2048",
+        "data.max_length": "2048", "data.too_long": "truncate",
     }
     notes = "\n".join(map(str, opened.notes))
-    for name in ("rope_scaling", "made_up_key", "deepspeed", "model.trust_remote_code"):
+    for name in ("rope_scaling", "made_up_key", "deepspeed", "model.trust_remote_code", "lora_target"):
         assert name in notes
     assert "LLaMA-Factory" in notes
 

@@ -18,6 +18,8 @@ from fulgurite.config.overrides import UNREADABLE, quote_typed, read_value, unes
 from fulgurite.config.renamed import rename_config, rename_words
 from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
 from fulgurite.config.schema import Knob, strip_none
+from fulgurite.convert.conversion import Line
+from fulgurite.convert.convert import convert_settings
 from fulgurite.errors import ConfigError
 from fulgurite.explain.choices import read_default_options
 from fulgurite.files.yaml_text import load_yaml
@@ -177,10 +179,19 @@ def open_yaml(text: str, allow_code: bool = False) -> Opened:
             return _open_own(tree, text, allow_code)
         found = translate_tree("YAML", tree)
         if found is not None:
-            opened = open_words(found.words, allow_code)
-            opened.notes = [found.reason, *found.notes, *opened.notes]
+            conversion = convert_settings(found.owner, tree)
+            words, notes = (found.words, found.notes) if conversion is None else (
+                conversion.words, [note_line(line) for line in conversion.lines if not line.words and line.reason]
+            )
+            opened = open_words(words, allow_code)
+            opened.notes = [found.reason, *notes, *opened.notes]
             return opened
     raise ConfigError("This YAML has no setting that is known here: neither a config of a run nor another tool's.")
+
+
+def note_line(line: Line) -> UserMessage:
+    """Returns why a setting of another trainer is not in the draft."""
+    return message("{key}: {reason}", key=line.key, reason=line.reason)
 
 
 def _open_own(tree: Mapping[str, Any], text: str, allow_code: bool) -> Opened:

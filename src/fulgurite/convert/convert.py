@@ -38,13 +38,24 @@ def convert_file(name: str, path: str, *, defaults: bool = True) -> Conversion:
     for key, use in OTHER_USES.items():
         if find_key(tree, key):
             raise ConfigError(use.template, path=path)
-    source = TRAINERS[name]
-    if source is LLAMA_FACTORY and any(sign in tree for sign in SIGNS_OF_VERSION_1):
-        source = VERSION_1
+    source = _choose_form(TRAINERS[name], tree)
     conversion = convert_tree(source, tree, defaults=defaults)
     if not conversion.select(Verdict.taken):
         raise ConfigError("{path} has no setting of {owner} that is known here.", path=path, owner=source.owner)
     return conversion
+
+
+def convert_settings(owner: str, tree: Mapping[Any, Any]) -> Conversion | None:
+    """Returns settings that were read already, without defaults of their trainer; None if it is not known here."""
+    source = next((source for source in TRAINERS.values() if owner == source.owner), None)
+    if owner == "Hugging Face":
+        source = TRL
+    return convert_tree(_choose_form(source, tree), tree, defaults=False) if source is not None else None
+
+
+def _choose_form(source: SourceTrainer, tree: Mapping[Any, Any]) -> SourceTrainer:
+    is_version_1 = source is LLAMA_FACTORY and any(sign in tree for sign in SIGNS_OF_VERSION_1)
+    return VERSION_1 if is_version_1 else source
 
 
 def find_key(tree: Mapping[Any, Any], key: str) -> bool:

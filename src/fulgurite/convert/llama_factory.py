@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from fulgurite.convert import reasons
 from fulgurite.convert.conversion import Answer, Handler, Settings, drop, is_true, refuse, show_value, take, write_word
 from fulgurite.convert.engine import SourceTrainer, convert_by_name
 from fulgurite.foreign_names import notes
+from fulgurite.foreign_names.sharding import find_strategy
 from fulgurite.language.message import UserMessage, message
 
 BUILT_IN = ("alpaca", "chatml", "gemma", "llama3", "mistral", "vicuna", "zephyr")
 """The templates that have the same name here."""
 QUANTISED = re.compile(r"(?i)(?:^|[-_/])(?:gptq|awq|aqlm|hqq|eetq)")
 """The names of models whose weights are stored in a few bits."""
+UNKNOWN_NUMBER = "..."
 WITH_BETA = ("dpo", "kto")
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau")
 VARIANTS = {"use_dora": "dora", "use_rslora": "rslora"}
@@ -221,17 +223,15 @@ def _take_loss(settings: Settings, value: Any) -> Answer:
 
 
 def _take_sharding(settings: Settings, value: Any) -> Answer:
-    """A path of a DeepSpeed config, which LLaMA-Factory names by its stage; or the flags of FSDP."""
+    """A config of DeepSpeed, by its path or as an object, or the words of FSDP."""
     if value in (None, "", []):
         return drop(reasons.EMPTY)
-    text = PurePosixPath(show_value(value)).name.lower()
-    if "z0" in text or "no_shard" in text:
-        return take("strategy=ddp")
-    is_second = any(part in text for part in ("z2", "z1", "stage2", "stage_2", "shard_grad_op"))
-    words = ["strategy=fsdp", *(["strategy.reshard=false"] if is_second else [])]
-    return take(*words, *(["strategy.offload=true"] if "offload" in text else []), reason=message(
-        "FSDP2 shards the same parts: ZeRO-3 is strategy.reshard=true, ZeRO-2 strategy.reshard=false."
-    ))
+    words = find_strategy(json.dumps(value) if isinstance(value, Mapping) else show_value(value))
+    if words is None:
+        return refuse(notes.DEEPSPEED)
+    if UNKNOWN_NUMBER in words:
+        return refuse(message("The number of devices that hold one model together is strategy.hybrid here; set it."))
+    return take(*words.split(), reason=notes.DEEPSPEED if "fsdp" in words else UserMessage())
 
 
 def _take_attention(settings: Settings, value: Any) -> Answer:

@@ -32,6 +32,8 @@ class ForeignSettings:
     note: UserMessage = field(default_factory=UserMessage)
     notes: list[UserMessage] = field(default_factory=list)
     """A sentence for each setting that could not be copied."""
+    owner: str = ""
+    """Whose names most of the settings have."""
 
 
 def is_settings_file(word: str) -> bool:
@@ -91,7 +93,7 @@ def _translate(
     words |= _compute_batch_size(settings)
     reason = message("{path} is a file of {owner}; its settings are words here.", path=path, owner=owner)
     note = message("Without a counterpart: {names}.", names=", ".join(left[:12])) if left else UserMessage()
-    return ForeignSettings(reason, list(words.values()), note, notes)
+    return ForeignSettings(reason, list(words.values()), note, notes, owner)
 
 
 def _describe_left(entry: ForeignName) -> UserMessage:
