@@ -12,7 +12,7 @@ from fulgurite.stage.token_losses import TokenLoss, list_names
 
 
 def test_sft_offers_the_likelihood_and_dft() -> None:
-    assert list_names() == ["nll", "dft"]
+    assert list(list_names()) == ["nll", "dft"]
     declared = {name: get_loss(compose([f"stage.loss={name}"]).run.stage) for name in list_names()}
     assert all(isinstance(loss, TokenLoss) and loss.formula == "" for loss in declared.values())
     assert {name: (loss.likelihood, loss.weighted) for name, loss in declared.items()} == {

@@ -41,7 +41,16 @@ def find_chromium() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path is not None), None)
 
 
-@pytest.fixture(scope="session")
+def choose_scope(fixture_name: str, config: pytest.Config) -> str:
+    """Returns how long the browser and the servers live: `make browser` (-m) keeps them for all modules.
+
+    Among other tests they end with the module: Playwright's event loop stays the running one of its thread until then,
+    so that no later test could start another.
+    """
+    return "session" if config.getoption("markexpr") else "module"
+
+
+@pytest.fixture(scope=choose_scope)
 def browser() -> Iterator[Browser]:
     """Chromium without a window."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -67,7 +76,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=choose_scope)
 def board(tmp_path_factory: pytest.TempPathFactory, cache: Path, browser: Browser) -> Iterator[BoardProcess]:
     """A board that makes plans, on a machine with 8 GB of free memory, for two folders.
 
@@ -88,7 +97,7 @@ def board(tmp_path_factory: pytest.TempPathFactory, cache: Path, browser: Browse
     made.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=choose_scope)
 def shelf(tmp_path_factory: pytest.TempPathFactory, cache: Path, browser: Browser) -> Iterator[BoardProcess]:
     """A board that shows runs and is asked for no plan."""
     made = BoardProcess(tmp_path_factory.mktemp("shelf"), cache, ("--lazy",))

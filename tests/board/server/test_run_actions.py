@@ -23,7 +23,11 @@ from fulgurite.run.status import track_status
 try:
     with track_status(Path(sys.argv[1]), total_steps=9):
         print("in", flush=True)
-        time.sleep(60)
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            sys.stdin.readline()  # it saves until the test lets it go on
+            raise
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -33,11 +37,15 @@ def test_a_run_that_was_started_on_a_command_line_is_stopped(tmp_path: Path) -> 
     services = RunServices(make_board(tmp_path))
     folder = tmp_path / "runs" / "a"
     command = [sys.executable, "-c", TRAINS, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          start_new_session=True) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"
         assert stop_run(services, make_run_id(folder), {})["run"]["live"]
         stop_run(services, make_run_id(folder), {})  # once more at once changes nothing
+        process.stdin.write("\n")
+        process.stdin.flush()
         assert process.wait() == 130
     assert services.catalogue.find_run(make_run_id(folder)).summary.state == "stopped"
     with pytest.raises(RequestError, match="ended already"):

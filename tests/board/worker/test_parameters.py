@@ -55,8 +55,8 @@ def test_groups_of_a_default_run() -> None:
             "method.rank_pattern", "method.alpha_pattern", "method.adapter_mode", "optim.weight_decay_on",
             "optim.betas", "optim.eps", "model.add_tokens", "data.enable_thinking", "data.template_arguments",
             "data.special_tokens", "data.shuffle", "trainer.clip_algorithm", "trainer.log_every", "trainer.profiler",
-            "trainer.detect_anomaly", "trainer.deterministic", "trainer.enable_model_summary", "plan.allow",
-            "monitor.ignore", "seed", "name", "run_dir",
+            "trainer.detect_anomaly", "trainer.deterministic", "trainer.enable_model_summary", "launcher.requeue",
+            "plan.allow", "monitor.ignore", "seed", "name", "run_dir",
         ],
     }
 

@@ -80,8 +80,9 @@ class Preparation:
 
 
 def needs_bundled_model(request: Mapping[str, Any]) -> bool:
-    """Returns whether the draft of a request trains the bundled model."""
+    """Returns whether the draft of a request trains the bundled model. One of a wrong shape does not: it is refused."""
     draft = request.get("draft")
-    choices = draft.get("choices") if isinstance(draft, Mapping) else None
-    chosen = choices.get("model") if isinstance(choices, Mapping) else None
-    return (chosen or read_default_options().get("model")) == BUNDLED
+    choices = draft.get("choices") if isinstance(draft, Mapping) else draft
+    if not isinstance(choices, Mapping | None):
+        return False
+    return ((choices or {}).get("model") or read_default_options().get("model")) == BUNDLED
