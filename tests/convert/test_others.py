@@ -8,7 +8,8 @@ import pytest
 
 from fulgurite.config.compose import compose
 from fulgurite.convert.conversion import Verdict
-from fulgurite.convert.engine import convert_tree
+from fulgurite.convert.engine import SourceTrainer, convert_tree
+from fulgurite.convert.llama_factory import LLAMA_FACTORY, VERSION_1
 from fulgurite.convert.others import AXOLOTL, TRL
 
 AXOLOTL_FILE = {
@@ -48,6 +49,14 @@ def test_axolotl_trains_every_weight_without_an_adapter(tree: dict[str, Any], wo
 ])
 def test_axolotl_settings_without_a_counterpart_are_refused(tree: dict[str, Any], key: str) -> None:
     assert [line.key for line in convert_tree(AXOLOTL, tree).select(Verdict.refused)] == [key]
+
+
+@pytest.mark.parametrize("value", ["abc", [1], {"a": 1}, True, float("inf"), -1, None])
+@pytest.mark.parametrize("source", [AXOLOTL, TRL, LLAMA_FACTORY, VERSION_1], ids=lambda source: source.owner)
+def test_a_value_of_any_type_has_a_line(source: SourceTrainer, value: Any) -> None:
+    for key in (*source.handlers, *source.defaults):
+        found = convert_tree(source, {key: value})
+        assert key in {line.key.partition(".")[0] for line in found.lines} | {line.key for line in found.lines}, key
 
 
 def test_a_trl_file_has_the_defaults_of_its_trainer() -> None:

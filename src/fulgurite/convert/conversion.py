@@ -124,6 +124,6 @@ def write_word(name: str, value: Any) -> str:
     """Returns `name=value` as it is written on a command line."""
     if isinstance(value, list | tuple):
         return f"{name}=[{','.join(quote_value(show_value(item)) for item in value)}]"
-    if isinstance(value, float) and value == int(value) and abs(value) < 1e15:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     return f"{name}={quote_value(show_value(value))}"

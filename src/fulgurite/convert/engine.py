@@ -68,7 +68,10 @@ def convert_tree(trainer: SourceTrainer, tree: Mapping[Any, Any], *, defaults: b
 def _make_line(trainer: SourceTrainer, settings: Settings, key: str, value: Any, is_default: bool = False) -> Line:
     name = key if key in trainer.handlers else key.rpartition(".")[2]
     if name in trainer.handlers:
-        verdict, words, reason = trainer.handlers[name](settings, value)
+        try:
+            verdict, words, reason = trainer.handlers[name](settings, value)
+        except (TypeError, ValueError, ArithmeticError):  # text for a number, a list for a name
+            verdict, words, reason = refuse(message("Its value cannot be read."))
     else:
         verdict, words, reason = convert_by_name(trainer, name, value)
     return Line(key, show_value(value), verdict, words, reason, is_default)
