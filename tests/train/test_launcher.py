@@ -231,7 +231,7 @@ def test_a_hangup_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.M
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         run = Launch(tmp_path)
-        with module._handle_signals(run):
+        with module.handle_signals(run.handle_signal):
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGTERM)
         assert run.signals == [signal.SIGTERM]

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -28,7 +27,7 @@ from fulgurite.run.folder import make_folder
 from fulgurite.run.status import correct_status
 from fulgurite.strategy.config import available
 from fulgurite.text.console import say_error
-from fulgurite.train.launcher import HANDED_ON
+from fulgurite.train.launcher import handle_signals
 from fulgurite.train.rank_process import RankReport
 
 QUIET = {
@@ -116,7 +115,7 @@ def launch(config: RayLauncher, request: LaunchRequest) -> int:
             build_trainer(given, request.world_size, uses_gpu, config.max_failures), reports, log,
             printed=log.stat().st_size if log.is_file() else 0,
         )
-        with _handle_signals(run):
+        with handle_signals(run.handle_signal):
             run.wait()
         ends = [RankReport(**found) for found in ray.get(reports.list_ends.remote())]
     finally:
@@ -175,18 +174,3 @@ def judge_ends(
     if stopped and first is None:
         return stopped, message("Stopped by {signal} before training began.", signal=signal.Signals(signals[0]).name)
     return (0, UserMessage()) if first is None else (stopped or first.status, first.line)
-
-
-@contextlib.contextmanager
-def _handle_signals(run: RayRun) -> Iterator[None]:
-    """Notes signals inside the block, but for a hangup that is ignored, as under nohup."""
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in HANDED_ON}
-    if before[signal.SIGHUP] is signal.SIG_IGN:
-        del before[signal.SIGHUP]
-    for number in before:
-        signal.signal(number, run.handle_signal)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

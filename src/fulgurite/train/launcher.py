@@ -25,7 +25,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -304,7 +304,7 @@ def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank:
     Signals are handed on, so that the ranks save and leave together; if one rank fails the others are ended.
     """
     run = Launch(folder)
-    with _handle_signals(run):
+    with handle_signals(run.handle_signal):
         try:
             run.start([sys.executable, "-m", "fulgurite", *words], processes, node_rank, num_nodes)
             run.wait()
@@ -323,13 +323,14 @@ def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank:
 
 
 @contextlib.contextmanager
-def _handle_signals(run: Launch) -> Iterator[None]:
-    """Hand signals on inside the block, but for a hangup that is ignored, as under nohup."""
+def handle_signals(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Answers the signals of HANDED_ON by `handle` inside the block, but for a hangup that is ignored, as under
+    nohup."""
     before: dict[int, Any] = {number: signal.getsignal(number) for number in HANDED_ON}
     if before[signal.SIGHUP] is signal.SIG_IGN:
         del before[signal.SIGHUP]
     for number in before:
-        signal.signal(number, run.handle_signal)
+        signal.signal(number, handle)
     try:
         yield
     finally:
