@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 import fulgurite as fg
+from fulgurite.checkpoint.read import read_weights
 from fulgurite.plan.rules import RULES
 
 RATES = {
@@ -84,4 +84,4 @@ def last(folder: Path, name: str) -> float:
 
 def weights(folder: Path, name: str = "last") -> dict[str, Tensor]:
     """The trained weights of a checkpoint."""
-    return load_file(folder / "checkpoints" / name / "weights.safetensors")
+    return read_weights(folder / "checkpoints" / name)

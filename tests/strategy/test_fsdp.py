@@ -12,6 +12,7 @@ from tests.end_to_end.runs import copy_until, losses, rows, tiny, weights
 from tests.stage.preference_data import words_of, written
 from tests.strategy.together import train_together
 
+from fulgurite.checkpoint.io import FolderCheckpointIO
 from fulgurite.cli.main import main
 from fulgurite.run.load import load_run
 
@@ -100,12 +101,13 @@ RESUMED = {
     "full": ["method=full", "optim=adamw", "optim.lr=1e-3"],
     "lora": ["method=lora", "optim=schedule_free", "scheduler=constant_with_warmup", "optim.lr=1e-3"],
     "rows": ["method=full", "optim=adam_mini", "optim.lr=1e-3"],
+    "parts": ["method=full", "optim=adamw", "optim.lr=1e-3", "strategy.shard_checkpoint_gb=0"],
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [
-    "full", pytest.param("lora", marks=MATRIX), pytest.param("rows", marks=MATRIX),
+    "parts", *(pytest.param(name, marks=MATRIX) for name in RESUMED if name != "parts"),
 ])
 def test_a_run_resumes_bit_for_bit_and_on_other_numbers_of_processes(name: str, tmp_path: Path) -> None:
     words = [*RESUMED[name], *NINE, *FSDP]
@@ -123,6 +125,35 @@ def test_a_run_resumes_bit_for_bit_and_on_other_numbers_of_processes(name: str, 
         assert losses(place) == pytest.approx(losses(whole), rel=1e-6)
         for key, tensor in weights(whole).items():
             torch.testing.assert_close(weights(place)[key], tensor, rtol=1e-6, atol=1e-6)
+
+
+def test_a_checkpoint_in_parts_is_the_one_in_single_files(tmp_path: Path) -> None:
+    """One device resumes from it, and its export is the same."""
+    words = ["method=full", "optim.lr=1e-3", *NINE]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_together(2, (whole, [*words, *FSDP]), (parts, [*words, *FSDP, "strategy.shard_checkpoint_gb=0"]))
+    names = {path.name for path in (parts / "checkpoints" / "step-4").iterdir()}
+    assert names == {"manifest.json", "state.json", "state.safetensors", *(
+        f"{group}-{n:05}-of-00002.safetensors" for group in ("weights", "optimizer") for n in (1, 2)
+    )}
+    check_equal_runs(parts, whole)
+    assert main(["export", f"run={parts}", f"out={tmp_path / 'out'}"]) == 0
+    exported, expected = load_file(tmp_path / "out" / "model.safetensors"), load_run(whole, "best").model.state_dict()
+    assert all(torch.equal(expected[name], tensor.to(torch.float32)) for name, tensor in exported.items())
+    device = copy_until(parts, tmp_path / "device", 2)
+    tiny(device, *words, "resume.allow=[strategy,trainer.devices,trainer.accelerator]")
+    assert losses(device) == pytest.approx(losses(whole), rel=1e-6)
+
+
+def check_equal_runs(found: Path, expected: Path) -> None:
+    """Two runs have the same rows of metrics, and checkpoints with the same content, in whatever files."""
+    assert rows(found) == rows(expected)
+    left, right = (FolderCheckpointIO().load_checkpoint(run / "checkpoints" / "last") for run in (found, expected))
+    assert all(torch.equal(left["state_dict"][name], tensor) for name, tensor in right["state_dict"].items())
+    states = [loaded["optimizer_states"][0]["state"] for loaded in (left, right)]
+    assert states[0].keys() == states[1].keys()
+    for number, state in states[1].items():
+        assert all(torch.equal(states[0][number][name], value) for name, value in state.items())
 
 
 def test_the_checkpoint_of_two_processes_is_that_of_one_device(tmp_path: Path) -> None:

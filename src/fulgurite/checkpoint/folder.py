@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from fulgurite.errors import TrainingFailed
 from fulgurite.files import atomic
@@ -20,10 +21,14 @@ from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import UserMessage, message
 
 PARTS = ("weights.safetensors", "optimizer.safetensors", "state.safetensors", "state.json")
-"""The files without which a resumed run would differ from an uninterrupted one."""
+"""The files without which a resumed run would differ from an uninterrupted one. Instead of each of the first two there
+may be one for each process: see `stored.py`."""
+SPLIT = ("weights", "optimizer")
+"""The files that may be divided."""
 SLACK = 1 << 16
 """Bytes of free space for headers, the manifest and the folder itself."""
 _STEP = re.compile(r"step-(\d+)")
+_PART = re.compile(rf"({'|'.join(SPLIT)})-\d{{5}}-of-(\d{{5}})\.safetensors")
 
 
 def name_step(step: int) -> str:
@@ -46,27 +51,29 @@ def list_steps(folder: Path) -> list[int]:
 
 
 @contextlib.contextmanager
-def write_checkpoint(final: Path, needed: int) -> Iterator[Path]:
+def write_checkpoint(final: Path, needed: int, known: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Path]:
     """Yields a draft folder to fill with files; at the end of the block it is on the disk, and in its place.
 
-    `needed` is the size in bytes. If the disk refuses, raises TrainingFailed, and what was there before stays as it
-    was.
+    `needed` is the size in bytes. `known` may get the entries of the manifest for files that other processes write and
+    sync; it is read at the end of the block. If the disk refuses, raises TrainingFailed, and what was there before
+    stays as it was.
     """
     try:
         final.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
         # Asked before writing; a quota or another writer is caught by OSError below.
         if needed + SLACK > shutil.disk_usage(final.parent).free:
-            raise _refuse(final, message("not enough free disk space"), needed)
+            raise refuse_write(final, message("not enough free disk space"), needed)
         with atomic.write_folder(final, durable=True, mode=PRIVATE_FOLDER) as draft:
             yield draft
-            write_manifest(draft, durable=True)
+            write_manifest(draft, durable=True, known=known)
             for file in draft.iterdir():
                 file.chmod(PRIVATE_FILE)
     except OSError as error:
-        raise _refuse(final, translate_system_error(error), needed) from error
+        raise refuse_write(final, translate_system_error(error), needed) from error
 
 
-def _refuse(final: Path, reason: UserMessage, needed: int) -> TrainingFailed:
+def refuse_write(final: Path, reason: UserMessage, needed: int) -> TrainingFailed:
+    """Returns the error for a checkpoint of `needed` bytes that the disk refuses."""
     try:
         free = message("{count} bytes", count=shutil.disk_usage(final.parent).free)
     except OSError:
@@ -78,9 +85,23 @@ def _refuse(final: Path, reason: UserMessage, needed: int) -> TrainingFailed:
     )
 
 
+def name_part(group: str, number: int, count: int) -> str:
+    """Returns the name of a file of parts, as those of transformers are: they count from 1."""
+    return f"{group}-{number + 1:05}-of-{count:05}.safetensors"
+
+
+def list_files(names: Iterable[str], group: str) -> list[str]:
+    """Returns the files of a group that a checkpoint with these files must have: one, or one for each process."""
+    counts = [int(found[2]) for name in names if (found := _PART.fullmatch(name)) and found[1] == group]
+    count = max(counts, default=0)
+    return [name_part(group, n, count) for n in range(count)] or [f"{group}.safetensors"]
+
+
 def find_faults(path: Path) -> list[UserMessage]:
     """Returns what is wrong with a checkpoint folder, a phrase for each fault; an empty list if it is whole."""
-    return find_damage(path, required=PARTS)
+    names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+    required = [file for group in SPLIT for file in list_files(names, group)]
+    return find_damage(path, required=[*required, *PARTS[len(SPLIT):]])
 
 
 def find_newest_whole(folder: Path) -> tuple[Path | None, list[tuple[Path, str]]]:

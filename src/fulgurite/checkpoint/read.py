@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fulgurite.checkpoint import folder
+from fulgurite.checkpoint.stored import read_group, refuse_unreadable
 from fulgurite.errors import CheckpointError
-from fulgurite.language.library_errors import translate_error
 
 
 def check_folder(path: Path) -> Path:
@@ -30,7 +30,7 @@ def check_folder(path: Path) -> Path:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Returns the trained weights of a checkpoint folder by name, on the CPU. Raises CheckpointError."""
-    return load_tensors(check_folder(path) / "weights.safetensors")
+    return read_group(check_folder(path), "weights")
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -39,6 +39,4 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         # Cloned: a mapped file that is deleted keeps its space on the disk until the map is closed.
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except SafetensorError as error:
-        raise CheckpointError(
-            "{path} cannot be read: {error}; use an earlier checkpoint.", path=path, error=translate_error(error)
-        ) from error
+        raise refuse_unreadable(path, error) from error

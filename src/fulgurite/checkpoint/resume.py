@@ -23,6 +23,7 @@ FREE = (
     "run_dir", "name", "plugins", "resume", "plan", "monitor", "sweep", "launcher", "logger",
     "trainer.log_every", "trainer.keep_checkpoints", "trainer.save_every", "trainer.num_workers",
     "trainer.profiler", "trainer.detect_anomaly", "trainer.enable_model_summary",
+    "strategy.shard_checkpoint_gb",
 )
 """Parameters and groups that do not change the results; a change of any other makes another run."""
 INPUTS = {

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from fulgurite.checkpoint.stored import StoredTensor
+from fulgurite.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPart:
+    """Consecutive rows of a tensor; other processes have the others."""
+
+    rows: Tensor
+    start: int
+    shape: tuple[int, ...]
+    """The shape of the whole tensor."""
 
 
 def is_sharded(value: Any) -> bool:
@@ -28,33 +42,108 @@ def gather_whole(value: Any, keep: bool) -> Any:
     Every process must call it with the same tree. Tensors are gathered one after the other, so that no process holds a
     second model; a process that does not `keep` them gets None in their places.
     """
-    if is_sharded(value):
+
+    def gather(tensor: Any) -> Any:
         # With offloading, the parts are on the CPU and the connection between the processes is that of the GPUs.
-        whole = value.detach().to(value.device_mesh.device_type).full_tensor()
+        whole = tensor.detach().to(tensor.device_mesh.device_type).full_tensor()
         return whole.cpu() if keep else None
+
+    return _replace_sharded(value, gather)
+
+
+def cut_parts(value: Any) -> Any:
+    """Returns the same tree with a TensorPart, of this process's rows, in place of each distributed tensor.
+
+    Sends nothing. Of copies (hybrid sharding) only the first has rows. Raises CheckpointError for a tensor that is not
+    divided by rows.
+    """
+
+    def cut(tensor: Any) -> TensorPart:
+        start, stop = locate_rows(tensor, tensor.shape[0])
+        rows = get_local(tensor)
+        if len(rows) != stop - start:
+            raise CheckpointError(
+                "A process has {found} rows of a tensor of {rows}, and {expected} were expected; use "
+                "strategy.shard_checkpoint_gb=1e9, which gathers whole tensors.",
+                found=len(rows), rows=tensor.shape[0], expected=stop - start,
+            )
+        return TensorPart(rows if _is_first_copy(tensor) else rows[:0], start, tuple(tensor.shape))
+
+    return _replace_sharded(value, cut)
+
+
+def _replace_sharded(value: Any, replace: Callable[[Any], Any]) -> Any:
+    if is_sharded(value):
+        return replace(value)
     if isinstance(value, Mapping):
-        return type(value)((key, gather_whole(item, keep)) for key, item in value.items())  # type: ignore[call-arg]
+        pairs = ((key, _replace_sharded(item, replace)) for key, item in value.items())
+        return type(value)(pairs)  # type: ignore[call-arg]
     if type(value) in (list, tuple):
-        return type(value)(gather_whole(item, keep) for item in value)
+        return type(value)(_replace_sharded(item, replace) for item in value)
     return value
 
 
+def measure_whole(value: Any) -> int:
+    """Returns the bytes of the distributed tensors in a tree, all parts together; the same in every process."""
+    sizes: list[int] = []
+
+    def add(tensor: Any) -> None:
+        sizes.append(tensor.numel() * tensor.element_size())
+
+    _replace_sharded(value, add)
+    return sum(sizes)
+
+
+def locate_rows(like: Any, rows: int) -> tuple[int, int]:
+    """Returns the first row of this process, and the end of its rows, in a tensor of `rows` rows that is distributed
+    as `like` is. Raises CheckpointError if it is not divided by rows."""
+    start, stop = 0, rows
+    for dimension, placement in enumerate(like.placements):
+        if placement.is_replicate():
+            continue
+        if not placement.is_shard(0) or (start, stop) != (0, rows):
+            raise CheckpointError(
+                "A tensor is distributed by {placement}, and a checkpoint of parts needs rows; use strategy=ddp.",
+                placement=str(placement),
+            )
+        # as torch.chunk divides: equal parts, rounded up, so that the last processes may have fewer rows, or none
+        size = -(-rows // like.device_mesh.size(dimension))
+        start = min(like.device_mesh.get_local_rank(dimension) * size, rows)
+        stop = min(start + size, rows)
+    return start, stop
+
+
+def _is_first_copy(tensor: Any) -> bool:
+    copies = [n for n, placement in enumerate(tensor.placements) if placement.is_replicate()]
+    return all(tensor.device_mesh.get_local_rank(n) == 0 for n in copies)
+
+
 @torch.no_grad()
-def take_part(whole: Tensor, like: Tensor, everywhere: bool = False) -> Tensor:
+def take_part(whole: Tensor | StoredTensor, like: Tensor, everywhere: bool = False) -> Tensor:
     """Returns this process's part of `whole` as a tensor that is distributed as `like` is. Sends nothing.
 
-    `everywhere`: each process keeps all of it.
+    Of a tensor in a file only the part is read. `everywhere`: each process keeps all of it.
     """
-    if not is_sharded(like) or is_sharded(whole):
-        return whole
-    from torch.distributed.tensor import Replicate, distribute_tensor
+    if is_sharded(whole):
+        return whole  # type: ignore[return-value]
+    if not is_sharded(like):
+        return whole.read() if isinstance(whole, StoredTensor) else whole
+    from torch.distributed.tensor import DTensor, Replicate
 
     spread: Any = like
-    mesh, placements = spread.device_mesh, spread.placements
-    if everywhere:
-        placements = [Replicate()] * len(placements)
-    found: Tensor = distribute_tensor(whole.to(mesh.device_type), mesh, placements, src_data_rank=None)
-    return found.to(like.device)
+    start, stop = (0, whole.shape[0]) if everywhere else locate_rows(spread, whole.shape[0])
+    placements = [Replicate()] * len(spread.placements) if everywhere else spread.placements
+    local = _read_rows(whole, start, stop).to(get_local(like).device)
+    stride = torch.empty(whole.shape, device="meta").stride()
+    found: Tensor = DTensor.from_local(
+        local, spread.device_mesh, placements, run_check=False, shape=torch.Size(whole.shape), stride=stride
+    )
+    return found
+
+
+def _read_rows(whole: Tensor | StoredTensor, start: int, stop: int) -> Tensor:
+    """Returns some rows in memory of their own."""
+    return whole.read(start, stop) if isinstance(whole, StoredTensor) else whole[start:stop].clone()
 
 
 def split_state(state: Mapping[str, Any], parameter: Tensor) -> dict[str, Any]:
@@ -65,6 +154,6 @@ def split_state(state: Mapping[str, Any], parameter: Tensor) -> dict[str, Any]:
     """
     found = dict(state)
     for name, value in state.items():
-        if isinstance(value, Tensor) and value.ndim:
+        if isinstance(value, Tensor | StoredTensor) and value.ndim:
             found[name] = take_part(value, parameter, everywhere=value.shape[:1] != parameter.shape[:1])
     return found

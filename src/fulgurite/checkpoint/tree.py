@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fulgurite.checkpoint.shards import TensorPart
+from fulgurite.checkpoint.stored import StoredTensor
 from fulgurite.errors import CheckpointError
 
 TAG = "~"
@@ -31,8 +34,9 @@ NUMBERS = frozenset({
 """numpy's dtypes that torch has as well."""
 
 
-def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """Returns `value` as JSON; adds its tensors and arrays to `tensors`, under names made from their place.
+def encode(value: Any, place: str, tensors: dict[str, Any]) -> Any:
+    """Returns `value` as JSON; adds its tensors, parts of tensors and arrays to `tensors`, under names made from their
+    place.
 
     Tensors are added detached, dense and on the CPU. Raises CheckpointError for a type that only pickle could store.
     """
@@ -52,6 +56,10 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         return _encode_mapping(value, place, tensors)
     if kind in (Tensor, torch.nn.Parameter):
         return {TAG: "tensor", **_store(value, place, tensors)}
+    if kind is TensorPart and value.rows.dtype in STORED:
+        name = _choose_name(place, tensors)
+        tensors[name] = make_dense_part(value, place)
+        return {TAG: "tensor", "name": name}
     if isinstance(value, np.ndarray | np.generic) and value.dtype.name in NUMBERS and value.dtype.isnative:
         # A scalar of numpy is stored as an array of no dimensions, and taken out of it again.
         tag = "array" if isinstance(value, np.ndarray) else "scalar"
@@ -64,7 +72,7 @@ def encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def _encode_mapping(value: Mapping[Any, Any], place: str, tensors: dict[str, Tensor]) -> Any:
+def _encode_mapping(value: Mapping[Any, Any], place: str, tensors: dict[str, Any]) -> Any:
     ordered = type(value) is OrderedDict
     # JSON turns number keys into text and has no order of its own: other dictionaries are lists of pairs.
     if not ordered and all(type(key) is str for key in value) and TAG not in value:
@@ -90,11 +98,21 @@ def make_dense(tensor: Tensor, place: str) -> Tensor:
     return tensor.detach().cpu().contiguous()
 
 
-def _store(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def make_dense_part(part: TensorPart, place: str) -> TensorPart:
+    """Returns the part with dense rows on the CPU. Raises CheckpointError as `make_dense` does."""
+    return replace(part, rows=make_dense(part.rows, place))
+
+
+def _choose_name(place: str, tensors: Mapping[str, Any]) -> str:
+    """Returns the place, or with a number: two can have the same text, such as the keys 1 and "1" of a dictionary."""
     name, number = place, 2
-    # Two places can have the same text, such as the keys 1 and "1" of one dictionary.
     while name in tensors:
         name, number = f"{place}#{number}", number + 1
+    return name
+
+
+def _store(tensor: Tensor, place: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    name = _choose_name(place, tensors)
     whole = make_dense(tensor, place)
     # safetensors has no name for some dtypes, such as complex128: their bytes are stored, and the dtype beside them
     if whole.dtype in STORED:
@@ -106,8 +124,11 @@ def _store(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> dict[str, 
     return {"name": name, "dtype": str(whole.dtype).removeprefix("torch."), "shape": list(whole.shape)}
 
 
-def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Returns the value that `encode` was given. Raises CheckpointError if a tensor or a type is unknown."""
+def decode(value: Any, tensors: Mapping[str, Any]) -> Any:
+    """Returns the value that `encode` was given. Raises CheckpointError if a tensor or a type is unknown.
+
+    A StoredTensor of `tensors` stays in its file if it was a tensor with dimensions, and is read otherwise.
+    """
     if isinstance(value, list):
         return [decode(item, tensors) for item in value]
     if not isinstance(value, dict):
@@ -125,6 +146,10 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return dict(pairs) if kind == "dict" else OrderedDict(pairs)
     if kind in ("tensor", "array", "scalar"):
         tensor = _fetch(value, tensors)
+        if isinstance(tensor, StoredTensor):
+            if kind == "tensor" and tensor.ndim:
+                return tensor
+            tensor = tensor.read()
         # [()] makes a scalar of an array without dimensions.
         return tensor if kind == "tensor" else tensor.numpy() if kind == "array" else tensor.numpy()[()]
     raise CheckpointError(
@@ -133,7 +158,7 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     )
 
 
-def _fetch(value: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
+def _fetch(value: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
     try:
         tensor = tensors[value["name"]]
     except KeyError:
@@ -144,6 +169,8 @@ def _fetch(value: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
         ) from None
     if "dtype" not in value:
         return tensor
+    if isinstance(tensor, StoredTensor):
+        tensor = tensor.read()
     dtype = getattr(torch, value["dtype"])
     if dtype.is_complex:
         # complex64 has a name in safetensors, so these two are left.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,23 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, durable: bool = False) -> None:
+def describe_file(path: Path, durable: bool = False) -> dict[str, Any]:
+    """Returns the entry of a file; with `durable`, waits until the disk has it. Raises OSError."""
+    if durable:
+        atomic.sync(path)
+    return {"size": path.stat().st_size, "sha256": hash_file(path)}
+
+
+def write_manifest(
+    folder: Path, durable: bool = False, known: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
     """Writes the manifest of all files of a folder; with `durable`, waits until the disk has the files and it.
 
-    Raises OSError.
+    `known` are entries that `describe_file` returned, in another process too. Raises OSError.
     """
     entries = {}
     for path in sorted(entry for entry in folder.iterdir() if entry.is_file() and entry.name != MANIFEST):
-        if durable:
-            atomic.sync(path)
-        entries[path.name] = {"size": path.stat().st_size, "sha256": hash_file(path)}
+        entries[path.name] = (known or {}).get(path.name) or describe_file(path, durable)
     (folder / MANIFEST).write_text(json.dumps({"version": 1, "files": entries}, indent=1), encoding="utf-8")
     if durable:
         atomic.sync(folder / MANIFEST)

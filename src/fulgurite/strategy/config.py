@@ -163,6 +163,22 @@ class Fsdp(Strategy):
         time="About a third more.",
         misread="It does not change results.",
     )
+    shard_checkpoint_gb: float = knob(
+        10.0,
+        "Size of a checkpoint in GB above which each process writes what it holds to files of its own. A smaller one "
+        "is gathered and written by the first process.",
+        source="Ours: the first process needs memory for the whole checkpoint, and the others wait while it writes; 10 "
+        "GB take some ten seconds on a disk of 1 GB a second, and are full fine-tuning of about 0.8 billion "
+        "parameters with AdamW in fp32.",
+        bounds=at_least(0.0), usual=(5.0, 10.0, 50.0),
+        raise_when="If tools of your own read the checkpoint's single files, and the first process has the memory.",
+        lower_when="If the first process runs out of memory while it saves: 0 divides every checkpoint.",
+        interacts={"trainer.save_every": "how often it is written"},
+        memory="Up to it, the first process holds the whole checkpoint in CPU memory while it saves; above it, none "
+        "holds more than its own parts.",
+        time="Above it, all processes write at the same time.",
+        misread="It does not change results: export, chat and resume.run read both forms, on any number of devices.",
+    )
 
     def default_devices(self, run: RunConfig) -> Derived:
         """Returns every GPU of the machine, or two processes on a CPU."""

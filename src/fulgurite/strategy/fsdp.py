@@ -3,13 +3,15 @@
 The stage is sharded before it gets here (`strategy/sharding.py`). Replaced of Lightning's ModelParallelStrategy 2.6:
 
 - its checkpoint, a pickle of each process or of all: whole tensors are gathered one after the other, and the first
-  process writes the same folder as a run on one device;
+  process writes the same folder as a run on one device; or each process writes its parts into one folder, if it is
+  large;
 - its device mesh, of data and tensor parallel processes: the stage was sharded on a mesh already;
 - the way of the model to the device, on which its parts already are (or on the CPU, with offloading).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +22,9 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 
-from fulgurite.checkpoint.shards import gather_whole, split_state, take_part
+from fulgurite.checkpoint.io import FolderCheckpointIO
+from fulgurite.checkpoint.peers import Peers
+from fulgurite.checkpoint.shards import cut_parts, gather_whole, measure_whole, split_state, take_part
 from fulgurite.strategy.build import PATIENCE
 from fulgurite.strategy.config import Fsdp
 from fulgurite.strategy.sharding import reshard
@@ -31,8 +35,10 @@ class ShardedStrategy(ModelParallelStrategy):  # type: ignore[misc]
 
     model: Any
 
-    def __init__(self) -> None:
+    def __init__(self, shard_above: float = math.inf) -> None:
+        """A checkpoint of more than `shard_above` bytes is written by all processes together."""
         super().__init__(save_distributed_checkpoint=False, timeout=PATIENCE)
+        self._shard_above = shard_above
 
     @property
     def lightning_restore_optimizer(self) -> bool:
@@ -65,13 +71,19 @@ class ShardedStrategy(ModelParallelStrategy):  # type: ignore[misc]
         return found
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Gathers whole tensors, which the first process writes."""
+        """Lets every process write its parts, or gathers whole tensors, which the first process writes."""
+        writer = self.checkpoint_io
+        if isinstance(writer, FolderCheckpointIO) and measure_whole(checkpoint) > self._shard_above:
+            writer.save_parts(cut_parts(checkpoint), filepath, Peers(self))
+            return
         whole = gather_whole(checkpoint, keep=self.is_global_zero)
         Strategy.save_checkpoint(self, whole, filepath, storage_options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads the folder; its tensors stay in the mapped files until their parts are taken."""
-        found: dict[str, Any] = self.checkpoint_io.load_checkpoint(checkpoint_path)
+        """Reads the folder; its tensors stay in the files until a process reads its parts of them."""
+        reader = self.checkpoint_io
+        is_ours = isinstance(reader, FolderCheckpointIO)
+        found: dict[str, Any] = (reader.open_checkpoint if is_ours else reader.load_checkpoint)(checkpoint_path)
         return found
 
     @torch.no_grad()
@@ -94,4 +106,4 @@ class ShardedStrategy(ModelParallelStrategy):  # type: ignore[misc]
 
 def build_fsdp(config: Fsdp, processes: int) -> ShardedStrategy:
     """Returns the strategy of `strategy=fsdp`."""
-    return ShardedStrategy()
+    return ShardedStrategy(config.shard_checkpoint_gb * 1e9)
