@@ -53,9 +53,9 @@ def test_packing_is_refused_by_what_the_loaded_model_does() -> None:
 
 
 @pytest.mark.parametrize(("words", "expected"), [
-    (["stage=pt"], "documents"), (["stage=pt", "model.attention=eager"], "eager"), (["stage=sft"], "sdpa"),
+    (["stage=pt"], "documents"), (["stage=pt", "model.attention=eager"], "eager"), (["stage=sft"], "documents"),
 ])
-def test_packed_rows_are_attended_by_documents(words: list[str], expected: str, tmp_path: Path) -> None:
+def test_rows_are_attended_by_documents(words: list[str], expected: str, tmp_path: Path) -> None:
     path = tmp_path / "text.jsonl"
     running = "stage=pt" in words
     lines = [{"text": f"part {n}"} if running else {"instruction": "say", "output": f"part {n}"} for n in range(9)]

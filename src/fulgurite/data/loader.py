@@ -19,6 +19,7 @@ from fulgurite.data.dataset import IGNORE, AnyRows, TokenDataset
 from fulgurite.data.documents import find_documents
 from fulgurite.data.preference_dataset import PreferenceDataset, collate_mismatched, collate_preferences
 from fulgurite.data.sampler import PoissonSampler, StepSampler, pair_mismatched
+from fulgurite.data.unpadded import describe_unpadded
 
 
 class Ahead(StrEnum):
@@ -180,7 +181,8 @@ class _MicroBatches(Dataset[Any]):
 def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> dict[str, Any]:
     """Makes the batch: `input_ids`, `targets` [B, T] right-padded, `lengths` [B], and for packed rows `position_ids`
     and their `documents`. `label_positions` are those of the targets among all B·T tokens, `units` is their number:
-    counted here, because the device would have to be waited for.
+    counted here, because the device would have to be waited for. `unpadded` are the tokens without the padding, if
+    there is enough of it.
 
     There is no attention mask: with causal attention no real token attends to the padding on its right, and packed
     examples are separated by positions that start again at 0 (transformers uses them if there is no mask).
@@ -200,5 +202,7 @@ def collate(rows: TokenDataset, numbers: Sequence[int], step_targets: int) -> di
     labels = (targets != IGNORE).flatten().nonzero()[:, 0]
     batch["label_positions"], batch["units"] = labels, len(labels)
     batch["tokens"] = sum(len(p.input_ids) for p in parts)
-    batch["lengths"] = torch.tensor([len(p.input_ids) for p in parts], dtype=torch.int64)
+    lengths = [len(p.input_ids) for p in parts]
+    batch["lengths"] = torch.tensor(lengths, dtype=torch.int64)
+    batch |= describe_unpadded(lengths, longest, positions if rows.packed else None)
     return batch | {"position_ids": positions, "documents": find_documents(positions)} if rows.packed else batch

@@ -16,6 +16,7 @@ import torch
 from fulgurite.data.config import SpecialTokens
 from fulgurite.data.report import DataReport, Reason
 from fulgurite.data.tokenized import GOOD, SPECIAL_INSIDE, STOP_INSIDE, TOO_LONG, Ints, TokenizedData
+from fulgurite.data.unpadded import describe_unpadded
 from fulgurite.language.message import message
 from fulgurite.loss.language import IGNORE
 
@@ -172,5 +173,6 @@ def _pad(sides: Sequence[tuple[Ints, int]]) -> dict[str, Any]:
         ids[i, : len(tokens)] = found
         # Only the answer has targets; the token before it predicts its first token.
         targets[i, start - 1 : len(tokens) - 1] = found[start:]
-    lengths = torch.tensor([len(tokens) for tokens, _ in sides], dtype=torch.int64)
-    return {"input_ids": ids, "targets": targets, "lengths": lengths, "tokens": int(lengths.sum())}
+    lengths = [len(tokens) for tokens, _ in sides]
+    batch = {"input_ids": ids, "targets": targets, "lengths": torch.tensor(lengths, dtype=torch.int64)}
+    return batch | {"tokens": sum(lengths)} | describe_unpadded(lengths, longest)

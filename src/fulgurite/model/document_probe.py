@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fulgurite.data.documents import find_documents
 from fulgurite.errors import is_shortage
+from fulgurite.model.classifier import HEAD
 from fulgurite.model.document_attention import NAME, Rows, know_rows
 from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, list_ordinary_tokens, probe_context
 from fulgurite.model.quiet import silence
@@ -90,7 +91,9 @@ def _run(whole: Any) -> tuple[Tensor, Tensor]:
     listening = whole.get_input_embeddings().register_forward_hook(hold)
     try:
         with torch.enable_grad():
-            out = whole(input_ids=ids_BT, position_ids=positions_BT.to(device), use_cache=False)
+            # A reward model's own forward has one number for a row: its backbone has states for all tokens.
+            asked = getattr(whole, whole.base_model_prefix) if hasattr(whole, HEAD) else whole
+            out = asked(input_ids=ids_BT, position_ids=positions_BT.to(device), use_cache=False)
             states = out.logits if "logits" in out else out.last_hidden_state
             ends_ND = states.flatten(0, 1)[ends.to(device)].float()
             weights_D = torch.linspace(-1.0, 1.0, ends_ND.shape[-1], device=device).cos()

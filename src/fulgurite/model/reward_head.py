@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from fulgurite.data.unpadded import Unpadded
 from fulgurite.errors import ModelError
 from fulgurite.model.classifier import HEAD
+from fulgurite.model.document_attention import is_by_documents, know_rows
 from fulgurite.model.probe import NEAR, NEAR_ROUNDED, is_rounded, list_ordinary_tokens, probe_context
 from fulgurite.model.unwrap import unwrap_model
 
@@ -96,14 +98,24 @@ def get_head(model: Any) -> nn.Linear:
     return head
 
 
-def compute_rewards(model: Any, input_ids_ST: Tensor, lengths_S: Tensor, mask_ST: Tensor | None = None) -> Tensor:
+def compute_rewards(
+    model: Any, input_ids_ST: Tensor, lengths_S: Tensor, mask_ST: Tensor | None = None,
+    unpadded: Unpadded | None = None,
+) -> Tensor:
     """Returns the reward of each answer at its last token; float32 [S].
 
     Without a mask, answers begin at the left and `lengths_S` is their number of tokens. With a mask, padding may be on
-    either side. Token values do not matter: padding may be the end token, which may also occur in the prompt.
+    either side. Token values do not matter: padding may be the end token, which may also occur in the prompt. With
+    `unpadded` the pass is over those tokens alone, if the model attends by documents.
     """
     whole = unwrap_model(model)
     backbone = getattr(whole, whole.base_model_prefix)
+    if unpadded is not None and is_by_documents(whole):
+        with know_rows(unpadded.documents):
+            hidden_1ND = backbone(
+                input_ids=unpadded.take(input_ids_ST), position_ids=unpadded.positions_1N, use_cache=False
+            ).last_hidden_state
+        return _apply_head(model, hidden_1ND[0].index_select(0, unpadded.documents.bounds[1:] - 1))
     if mask_ST is None:
         last_S, more = lengths_S - 1, {}
     else:
@@ -111,7 +123,11 @@ def compute_rewards(model: Any, input_ids_ST: Tensor, lengths_S: Tensor, mask_ST
         last_S = (places_T * mask_ST).argmax(1)
         more = {"attention_mask": mask_ST, "position_ids": (mask_ST.cumsum(1) - 1).clamp(min=0)}
     hidden_STD = backbone(input_ids=input_ids_ST, use_cache=False, **more).last_hidden_state
-    hidden_SD = hidden_STD[torch.arange(len(last_S), device=last_S.device), last_S]
+    return _apply_head(model, hidden_STD[torch.arange(len(last_S), device=last_S.device), last_S])
+
+
+def _apply_head(model: Any, hidden_SD: Tensor) -> Tensor:
+    """Returns the reward [S] of the last state of each answer, in float32."""
     with torch.autocast(hidden_SD.device.type, enabled=False):
         found: Tensor = functional.linear(hidden_SD.float(), get_head(model).weight.float())[:, 0]
     return found

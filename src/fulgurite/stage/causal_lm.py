@@ -31,7 +31,9 @@ class LanguageStage(StageModule):
         declared = get_loss(stage)
         self.dft: bool = getattr(declared, "weighted", False)
         self.formula = load_formula(declared, stage.loss) if declared.formula else None
-        if (noise := getattr(stage, "neftune_alpha", 0.0)) > 0:
+        noise = getattr(stage, "neftune_alpha", 0.0)
+        self.noisy = noise > 0
+        if self.noisy:
             neftune.add_noise_hook(causal.get_input_embeddings(), noise)
         self._head = LabelHead(self.model, stage.loss_chunk)
         self.router = (
@@ -47,20 +49,27 @@ class LanguageStage(StageModule):
         targets_N = targets_BT.flatten()[labels_N]
         inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
         routed = self.router is not None and self.training
-        out = self._head.run(labels_N, documents=batch.get("documents"), **inputs, **(ASKED if routed else {}))
+        # NEFTune's noise depends on the length of the rows, which one row of all tokens does not have.
+        unpadded = batch.get("unpadded") if self._head.by_documents and not self.noisy else None
+        out = self._head.run(
+            labels_N, documents=batch.get("documents"), unpadded=unpadded, **inputs, **(ASKED if routed else {})
+        )
         # The validation loss is always the negative log-likelihood, so that runs can be compared.
         if self.formula is not None and self.training:
             losses_N: Tensor = self.formula(out.compute_log_probs(targets_N))
             total = losses_N.sum()
         else:
             total = out.compute_nll(targets_N, dft=self.dft and self.training)
-        return total + self._balance(out.output.router_logits, batch) if routed else total
+        return total + self._balance(out.output.router_logits, batch, unpadded is None) if routed else total
 
-    def _balance(self, logits: Any, batch: Batch) -> Tensor:
-        """Returns the balance loss of a micro-batch times its targets, by which it is averaged over a step."""
+    def _balance(self, logits: Any, batch: Batch, padded: bool) -> Tensor:
+        """Returns the balance loss of a micro-batch times its targets, by which it is averaged over a step.
+
+        `padded`: the router saw the padding too.
+        """
         assert self.router is not None
         units, real_BT = self.loss_units(batch), None
-        if "lengths" in batch:
+        if "lengths" in batch and padded:
             real_BT = torch.arange(batch["input_ids"].shape[1], device=self.device) < batch["lengths"][:, None]
         loss = self.router.loss(tuple(logits), real_BT)
         self.accumulate_metric("router_aux_loss", loss.detach() * units, units)

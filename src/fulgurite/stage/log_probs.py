@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fulgurite.data.documents import Documents
+from fulgurite.data.unpadded import Unpadded
 from fulgurite.loss import language, policy
 from fulgurite.loss.language import IGNORE
 from fulgurite.model.document_attention import is_by_documents, know_rows
@@ -37,12 +38,14 @@ class LabelOutput:
     logits_NV: Tensor | None
     head: nn.Linear | None
     chunk: int
+    unpadded: Unpadded | None = None
+    """The tokens that the pass had, if it was without padding."""
 
     @property
     def last_states_BTD(self) -> Tensor:
-        """The last hidden states of all positions."""
+        """The last hidden states of all positions; those of padding have no meaning."""
         found: Tensor = self.output.last_hidden_state if self.head is not None else self.output.hidden_states[-1]
-        return found
+        return found if self.unpadded is None else self.unpadded.restore(found)
 
     def compute_nll(self, targets_N: Tensor, *, dft: bool = False) -> Tensor:
         """Returns the summed negative log-likelihood of the targets in nats, a float32 scalar."""
@@ -91,16 +94,23 @@ class LabelHead:
         self.by_documents = is_by_documents(self.causal)
 
     def run(
-        self, labels: Tensor, *, states: bool = False, documents: Documents | None = None, **inputs: Any
+        self, labels: Tensor, *, states: bool = False, documents: Documents | None = None,
+        unpadded: Unpadded | None = None, **inputs: Any,
     ) -> LabelOutput:
         """Returns the pass over `inputs` at `labels`: bool [B, T], or positions among all B·T tokens [N]. `states`: all
-        last hidden states are needed too. `documents` are those of packed rows."""
+        last hidden states are needed too. `documents` are those of packed rows. With `unpadded` the pass is over those
+        tokens alone, if the model attends by documents."""
+        if not self.by_documents:
+            unpadded = None
+        if unpadded is not None:
+            labels, documents = unpadded.place(labels), unpadded.documents
+            inputs |= {"input_ids": unpadded.take(inputs["input_ids"]), "position_ids": unpadded.positions_1N}
         with self._know_rows(documents, inputs.get("position_ids")):
             if self.head is None:
                 out = self.causal(**inputs, **({"output_hidden_states": True} if states else {}))
-                return LabelOutput(out, None, _select(out.logits, labels), None, self.chunk)
+                return LabelOutput(out, None, _select(out.logits, labels), None, self.chunk, unpadded)
             out = self.causal.get_decoder()(**inputs)
-        return LabelOutput(out, _select(out.last_hidden_state, labels), None, self.head, self.chunk)
+        return LabelOutput(out, _select(out.last_hidden_state, labels), None, self.head, self.chunk, unpadded)
 
     def _know_rows(self, documents: Documents | None, positions_BT: Tensor | None) -> AbstractContextManager[Any]:
         """Returns the context of a pass. Packed rows of a model that keeps its mask are left to transformers."""
@@ -151,7 +161,9 @@ class TokenScorer:
         [B, T, D]."""
         targets_BT = batch["targets"]
         labels_BT = targets_BT != IGNORE
-        out = self._head.run(labels_BT, states=True, input_ids=batch["input_ids"], use_cache=False)
+        out = self._head.run(
+            labels_BT, states=True, unpadded=batch.get("unpadded"), input_ids=batch["input_ids"], use_cache=False,
+        )
         logp_N, entropy_N = out.compute_log_probs_and_entropy(targets_BT[labels_BT], self.temperature)
         zeros_BT = torch.zeros(targets_BT.shape, dtype=torch.float32, device=targets_BT.device)
         return (
@@ -178,7 +190,7 @@ class AnswerScorer:
     def __call__(self, batch: Batch) -> Tensor:
         """Returns the log-probability [S] of each answer."""
         ids_ST, targets_ST = batch["input_ids"], batch["targets"]
-        inputs: dict[str, Any] = {"input_ids": ids_ST, "use_cache": False}
+        inputs: dict[str, Any] = {"input_ids": ids_ST, "unpadded": batch.get("unpadded"), "use_cache": False}
         sides, longest = ids_ST.shape
         if self.shares and shared_prefix.is_worth_it(sides, longest, once := batch["shared"]):
             cache = shared_prefix.build_cache(self.causal, ids_ST[: sides // 2, :once])

@@ -23,7 +23,7 @@ class RewardStage(StageModule):
 
     def compute_total_loss(self, batch: Batch) -> Tensor:
         """Returns the sum over the micro-batch's pairs."""
-        reward_S = compute_rewards(self.model, batch["input_ids"], batch["lengths"])
+        reward_S = compute_rewards(self.model, batch["input_ids"], batch["lengths"], unpadded=batch.get("unpadded"))
         chosen_B, rejected_B = reward_S.chunk(2)
         seen_S, pairs = reward_S.detach().double(), len(chosen_B)
         self.accumulate_metric("accuracy", (chosen_B > rejected_B).sum(), pairs)

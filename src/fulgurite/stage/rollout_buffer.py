@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fulgurite.data.sampler import Ints, StepSampler
+from fulgurite.data.unpadded import find_unpadded
 from fulgurite.stage.rollout import Drawn
 
 IGNORE = -100
@@ -116,12 +117,16 @@ class Buffer:
 
     def build_micro_batch(self, answers: list[int]) -> dict[str, Any]:
         """Builds the batch of some answers, cut to the longest of them."""
-        longest = max((self.lengths[n] for n in answers), default=0)
+        lengths = [self.lengths[n] for n in answers]
+        longest = max(lengths, default=0)
         own = torch.tensor(answers, dtype=torch.int64, device=self.ids_NT.device)
-        batch = {"input_ids": self.ids_NT[own, :longest], "targets": self.targets_NT[own, :longest], "own": own}
+        ids_BT, targets_BT = self.ids_NT[own, :longest], self.targets_NT[own, :longest]
+        batch: dict[str, Any] = {"input_ids": ids_BT, "targets": targets_BT, "own": own}
         batch |= {name: values[own, :longest] for name, values in self.of_token.items()}
         batch |= {name: values[own] for name, values in self.of_answer.items()}
-        return batch | {"rows": [self.rows[n] for n in answers], "tokens": sum(self.lengths[n] for n in answers)}
+        if (unpadded := find_unpadded(lengths, longest)) is not None:
+            batch["unpadded"] = unpadded.to(self.ids_NT.device)
+        return batch | {"rows": [self.rows[n] for n in answers], "tokens": sum(lengths)}
 
     def get_state(self) -> dict[str, Any]:
         """Returns the whole buffer for a checkpoint."""

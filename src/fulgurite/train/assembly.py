@@ -24,6 +24,7 @@ from fulgurite.data.template import Template, load_template
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.method.layerwise import build_freeze_schedules
 from fulgurite.model.config import Hf
+from fulgurite.model.document_attention import is_by_documents
 from fulgurite.model.document_probe import use_documents
 from fulgurite.model.load import Loaded
 from fulgurite.model.probe import measure
@@ -73,7 +74,7 @@ def assemble(
         template = load_template(run.data.template, loaded.tokenizer, run.data.arguments(), run.data.special_tokens)
         model = apply_method(run.method, run.stage.gives_rewards, loaded, dtypes)
         refuse_unfit(str(run.data.packing), loaded, model, rows)
-        if str(run.data.packing) == "best_fit":
+        if not run.private:  # whose hooks see one row at a time
             use_documents(model)
         stage: StageModule = build(run.stage, model, run, dtypes, total)
         stage.freeze_schedules += build_freeze_schedules(run.method, model)
@@ -150,6 +151,8 @@ def set_reference(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRow
                 "stage.reference={reference} has another tokenizer than the model; take one of the same family.",
                 reference=run.stage.reference,
             )
+        if is_by_documents(unwrap_model(stage.model)):
+            use_documents(other.model)  # as the policy, so that both round alike
         stage.take_reference(other.model)
     parts = [part for part in (rows, val) if isinstance(part, PreferenceDataset)]
     stage.prepare_fit(parts, find_cache_root(), torch.device(device(run.trainer)))
