@@ -33,12 +33,12 @@ class SpecialTexts:
         # Both: some tokenizers list a special token in only one of the two places.
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         # Longer texts first, so that the pattern prefers <|im_end|> to a part of it.
-        written = sorted(
+        written: list[str] = sorted(
             {text for text in special | {*map(str, tokenizer.all_special_tokens)} if text.strip()},
             key=len,
             reverse=True,
         )
-        pattern = _build_pattern(written)
+        self.texts, pattern = written, _build_pattern(written)
         self._special, self._marked = re.compile(pattern), re.compile(f"{START}({pattern}){END}")
         self._in_answer = re.compile(_build_pattern([text for text in written if "think" not in text.lower()]))
         self._marks = re.compile(f"{START}({pattern}){END}|[{START}{END}]")

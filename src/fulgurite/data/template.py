@@ -18,6 +18,8 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from fulgurite.data.answers import RowPlan, find_head, plan_rows
+from fulgurite.data.call_forms import CallForm, find_form
+from fulgurite.data.call_parser import CallParser, parse_calls, read_back
 from fulgurite.data.config import Mask, SpecialTokens
 from fulgurite.data.example import Conversation, Message
 from fulgurite.data.special_tokens import START, SpecialTexts
@@ -64,6 +66,7 @@ class Template:
     _stops: list[int] = field(default_factory=list)
     _dialect: Dialect | None = None
     _head: tuple[str, str] | None = None
+    _forms: list[CallForm | None] = field(default_factory=list)
     _variants: dict[str, Template] = field(default_factory=dict)
 
     @property
@@ -109,12 +112,9 @@ class Template:
 
     def _render(self, turns: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool) -> str:
         more = {"tools": tools} if tools else {}
+        how = {"tokenize": False, "add_generation_prompt": prompt} | more | self.arguments
         def render() -> str:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=prompt, **more, **self.arguments
-                )
-            )
+            return str(self.tokenizer.apply_chat_template(turns, **how))
 
         try:
             return run_bounded(render, SECONDS, MEMORY)
@@ -132,14 +132,30 @@ class Template:
         """Returns the tokens before an answer, as at inference: those of transformers' apply_chat_template."""
         return self.tokenise([self.text(messages, prompt=True)])[0]
 
-    def answer(self, text: str) -> Message:
+    @property
+    def call_form(self) -> CallForm | None:
+        """The form in which the template writes calls; None if it is none that can be read back."""
+        if not self._forms:
+            self._forms.append(find_form(self.text, read_back))
+        return self._forms[0]
+
+    def build_call_parser(self, tools: Sequence[Mapping[str, Any]]) -> CallParser:
+        """Returns a parser of one answer, which may be generated with its special tokens."""
+        thinking = self.opening.rstrip().endswith("<think>")
+        return CallParser(self.call_form, tools, thinking=thinking, hidden=self.special.texts)
+
+    def answer(self, text: str, tools: Sequence[Mapping[str, Any]] = ()) -> Message:
         """Converts generated text to a message; separates the reasoning before `</think>` if the template supports
-        reasoning."""
+        reasoning, and the calls of `tools`, for which the text should have its special tokens."""
         # The last closing tag: an answer may quote the tag in its reasoning.
         thought, close, said = text.rpartition("</think>")
         if not close or not self.dialect.reasoning:
-            return Message("assistant", text.strip())
-        return Message("assistant", said.strip(), reasoning=thought.strip().removeprefix("<think>").strip())
+            thought, said = "", text
+        reasoning = thought.strip().removeprefix("<think>").strip()
+        if not tools:
+            return Message("assistant", said.strip(), (), reasoning)
+        parsed = parse_calls(self.call_form, said, tools, hidden=self.special.texts)
+        return Message("assistant", parsed.text, tuple(call.to_dict() for call in parsed.calls), reasoning)
 
     def encode_chat(self, messages: Sequence[Message], mask: Mask | str) -> tuple[list[int], list[bool]]:
         """Returns the tokens of a conversation in one row, and the mask of the learned ones: answers with their end,
