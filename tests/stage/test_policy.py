@@ -15,6 +15,8 @@ from torch import Tensor
 from fulgurite.config.compose import compose
 from fulgurite.data.sampler import StepSampler
 from fulgurite.errors import ConfigError, TrainingFailed
+from fulgurite.loss.policy import measure_start
+from fulgurite.stage import policy
 from fulgurite.stage.grpo import Group
 from fulgurite.stage.policy import PolicyStage, RolloutOrder
 from fulgurite.stage.ppo import Proximal
@@ -28,14 +30,13 @@ def test_at_the_first_step_the_ratio_is_one_and_the_divergence_zero(
     tmp_path: Path, stage: list[str], method: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
-    check = PolicyStage._refuse_unequal_start
 
-    def spy(self: PolicyStage, new_BT: Tensor, batch: dict[str, Any], mask_BT: Tensor) -> None:
-        seen.append(float(((new_BT - batch["old"]).exp() - 1).abs().mul(mask_BT).max()))
-        seen.append(float(((new_BT - batch["reference"]) * mask_BT).abs().max()))
-        check(self, new_BT, batch, mask_BT)
+    def spy(new_BT: Tensor, old_BT: Tensor, reference_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        seen.append(float(((new_BT - old_BT).exp() - 1).abs().mul(mask_BT).max()))
+        seen.append(float(((new_BT - reference_BT) * mask_BT).abs().max()))
+        return measure_start(new_BT, old_BT, reference_BT, mask_BT)
 
-    monkeypatch.setattr(PolicyStage, "_refuse_unequal_start", spy)
+    monkeypatch.setattr(policy, "measure_start", spy)
     more = ["stage.kl_coefficient=0.01"] if stage is GRPO else []
     folder = tiny(tmp_path, *stage, *more, f"method={method}", f"precision={precision}", "trainer.max_steps=1",
         "trainer.micro_batch_size=5")

@@ -47,6 +47,9 @@ def test_a_buffer_survives_its_state() -> None:
     buffer.of_answer["advantages"], buffer.record = torch.tensor([1.0, -1.0]), {"train/reward": 0.5}
     again = Buffer.from_state(buffer.get_state(), torch.device("cpu"))
     one, two = buffer.build_micro_batch([1]), again.build_micro_batch([1])
-    assert one.keys() == two.keys() == {"input_ids", "targets", "own", "drawn", "advantages", "rows", "tokens"}
+    assert one.keys() == two.keys() == {
+        "input_ids", "targets", "label_positions", "own", "drawn", "advantages", "rows", "tokens",
+    }
+    assert one["label_positions"].tolist() == (one["targets"] >= 0).flatten().nonzero()[:, 0].tolist()
     assert all(torch.equal(one[k], two[k]) if isinstance(one[k], torch.Tensor) else one[k] == two[k] for k in one)
     assert (two["rows"], two["tokens"], again.record, again.number) == ([8], 4, {"train/reward": 0.5}, 2)

@@ -131,7 +131,8 @@ def collate_preferences(rows: PreferenceDataset, numbers: Sequence[int]) -> dict
     """Makes the batch: `input_ids`, `targets` [S·B, T], right-padded, all first sides, then all second ones; `good`,
     `margins` [B].
 
-    `examples` are the rows' example numbers, `lengths` [S·B] their tokens. `shared` is the number of tokens at the
+    `examples` are the rows' example numbers, `lengths` [S·B] their tokens, `label_positions` the places of the targets
+    among all S·B·T tokens. `shared` is the number of tokens at the
     beginning that both sides of every row have in common, without learned tokens and the token before the first one.
     """
     parts = [rows.sides(n) for n in numbers]
@@ -174,5 +175,7 @@ def _pad(sides: Sequence[tuple[Ints, int]]) -> dict[str, Any]:
         # Only the answer has targets; the token before it predicts its first token.
         targets[i, start - 1 : len(tokens) - 1] = found[start:]
     lengths = [len(tokens) for tokens, _ in sides]
-    batch = {"input_ids": ids, "targets": targets, "lengths": torch.tensor(lengths, dtype=torch.int64)}
+    # Listed here, because the device would have to be waited for.
+    labels = (targets != IGNORE).flatten().nonzero()[:, 0]
+    batch = {"input_ids": ids, "targets": targets, "label_positions": labels, "lengths": torch.tensor(lengths).long()}
     return batch | {"tokens": sum(lengths)} | describe_unpadded(lengths, longest)

@@ -98,11 +98,9 @@ def log_probs_of_logits(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     return -functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
 
 
-def sum_by_row(logp_N: Tensor, learned_BT: Tensor) -> Tensor:
-    """Returns the sum of the log-probabilities of each row, logp_B; `logp_N` is in the order of `learned_BT`."""
-    # nonzero() lists positions row by row, which is the order of logp_N.
-    rows_N = learned_BT.nonzero()[:, 0]
-    return torch.zeros(learned_BT.shape[0], dtype=logp_N.dtype, device=logp_N.device).index_add(0, rows_N, logp_N)
+def sum_by_row(logp_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:
+    """Returns the sum of the log-probabilities of each of `rows` rows, logp_B; `rows_N` has the row of each."""
+    return torch.zeros(rows, dtype=logp_N.dtype, device=logp_N.device).index_add(0, rows_N, logp_N)
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:

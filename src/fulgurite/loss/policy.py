@@ -90,6 +90,13 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
+def measure_start(policy: Tensor, old: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """Returns how far a ratio is from 1 at most, and the mean distance from the reference, [2]: both are 0 before the
+    first step."""
+    ratio = ((policy - old).exp() - 1).abs().mul(mask).max()
+    return torch.stack([ratio, masked_mean((policy - reference).abs(), mask)])
+
+
 def whiten(values: Tensor, mask: Tensor, *, shift: bool = True) -> Tensor:
     """Scales the values inside the mask to mean 0 and variance 1; keeps their mean if `shift` is false. Returns 0
     outside the mask.

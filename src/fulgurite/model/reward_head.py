@@ -6,6 +6,7 @@ Shapes: S answers, T tokens, D width.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -122,7 +123,9 @@ def compute_rewards(
         places_T = torch.arange(mask_ST.shape[1], device=mask_ST.device)
         last_S = (places_T * mask_ST).argmax(1)
         more = {"attention_mask": mask_ST, "position_ids": (mask_ST.cumsum(1) - 1).clamp(min=0)}
-    hidden_STD = backbone(input_ids=input_ids_ST, use_cache=False, **more).last_hidden_state
+    # Each row is one document: transformers would ask the device whether it is.
+    with know_rows(None) if mask_ST is None else contextlib.nullcontext():
+        hidden_STD = backbone(input_ids=input_ids_ST, use_cache=False, **more).last_hidden_state
     return _apply_head(model, hidden_STD[torch.arange(len(last_S), device=last_S.device), last_S])
 
 

@@ -41,10 +41,9 @@ class Router:
     def loss(self, logits: tuple[Tensor, ...], real_BT: Tensor | None = None) -> Tensor:
         """Returns the balance loss, without the coefficient, of the router's logits [N, E], one tensor per layer.
 
-        Tokens whose `real_BT` is False are left out, as transformers' function does with a mask.
+        Tokens whose `real_BT` is False are left out, by transformers' function: an index would wait for the device.
         """
-        kept = logits if real_BT is None else tuple(layer_NE[real_BT.flatten()] for layer_NE in logits)
-        return self.function(kept, kept[0].shape[-1], self.chosen)
+        return self.function(logits, logits[0].shape[-1], self.chosen, None if real_BT is None else real_BT.float())
 
 
 def build_router(model: Any, asked: float | None) -> Router | None:

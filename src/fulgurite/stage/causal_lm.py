@@ -13,7 +13,7 @@ from fulgurite.model.router_loss import ASKED, build_router
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.stage import neftune
 from fulgurite.stage.base import Batch, StageModule
-from fulgurite.stage.log_probs import LabelHead
+from fulgurite.stage.log_probs import LabelHead, find_labels
 
 
 class LanguageStage(StageModule):
@@ -43,9 +43,7 @@ class LanguageStage(StageModule):
     def compute_total_loss(self, batch: Batch) -> Tensor:
         """Returns the sum in nats over the micro-batch's targets."""
         targets_BT = batch["targets"]
-        labels_N = batch.get("label_positions")
-        if labels_N is None:
-            labels_N = (targets_BT != IGNORE).flatten().nonzero()[:, 0]
+        labels_N = find_labels(batch)
         targets_N = targets_BT.flatten()[labels_N]
         inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
         routed = self.router is not None and self.training

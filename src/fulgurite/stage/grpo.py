@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fulgurite.loss.policy import clipped_policy, divisor, group_advantages, k3, masked_mean, sum_losses
@@ -39,11 +38,10 @@ class Group:
 
     def compute_divisor(self, buffer: Buffer, answers: list[int]) -> float:
         """Returns the divisor that `stage.loss` chooses, for the answers of one step."""
-        tokens, own = buffer.mask_NT.sum(1), torch.tensor(answers, device=buffer.ids_NT.device)
         config = self.config
         return divisor(
-            config.loss, answers=len(answers), tokens=int(tokens[own].sum()), rollout_tokens=int(tokens.sum()),
-            minibatches=config.minibatches, longest=config.max_new_tokens,
+            config.loss, answers=len(answers), tokens=buffer.count_tokens(answers),
+            rollout_tokens=buffer.count_tokens(), minibatches=config.minibatches, longest=config.max_new_tokens,
         )
 
     def compute_loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -84,6 +84,13 @@ def _select(values: Tensor, labels: Tensor) -> Tensor:
     return values[labels] if labels.dtype == torch.bool else values.flatten(0, 1).index_select(0, labels)
 
 
+def find_labels(batch: Batch) -> Tensor:
+    """Returns the places of the targets among all B·T tokens, [N]. Without `label_positions`, which is made on the CPU,
+    the device has to be waited for."""
+    found: Tensor | None = batch.get("label_positions")
+    return (batch["targets"] != IGNORE).flatten().nonzero()[:, 0] if found is None else found
+
+
 class LabelHead:
     """Runs a causal model whose method is applied. It is not an nn.Module, so that a stage does not train or save a
     second model."""
@@ -159,16 +166,16 @@ class TokenScorer:
     def score(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the log-probabilities [B, T] of the targets, the entropies [B, T] there, and the last hidden states
         [B, T, D]."""
-        targets_BT = batch["targets"]
-        labels_BT = targets_BT != IGNORE
+        targets_BT, labels_N = batch["targets"], find_labels(batch)
         out = self._head.run(
-            labels_BT, states=True, unpadded=batch.get("unpadded"), input_ids=batch["input_ids"], use_cache=False,
+            labels_N, states=True, unpadded=batch.get("unpadded"), input_ids=batch["input_ids"], use_cache=False,
         )
-        logp_N, entropy_N = out.compute_log_probs_and_entropy(targets_BT[labels_BT], self.temperature)
-        zeros_BT = torch.zeros(targets_BT.shape, dtype=torch.float32, device=targets_BT.device)
+        targets_N = targets_BT.flatten()[labels_N]
+        logp_N, entropy_N = out.compute_log_probs_and_entropy(targets_N, self.temperature)
+        zeros = torch.zeros(targets_BT.numel(), dtype=torch.float32, device=targets_BT.device)
         return (
-            zeros_BT.masked_scatter(labels_BT, logp_N),
-            zeros_BT.masked_scatter(labels_BT, entropy_N),
+            zeros.index_copy(0, labels_N, logp_N).view_as(targets_BT),
+            zeros.index_copy(0, labels_N, entropy_N).view_as(targets_BT),
             out.last_states_BTD,
         )
 
@@ -192,13 +199,14 @@ class AnswerScorer:
         ids_ST, targets_ST = batch["input_ids"], batch["targets"]
         inputs: dict[str, Any] = {"input_ids": ids_ST, "unpadded": batch.get("unpadded"), "use_cache": False}
         sides, longest = ids_ST.shape
+        labels_N = find_labels(batch)
+        rows_N, targets_N = labels_N // max(longest, 1), targets_ST.flatten()[labels_N]
         if self.shares and shared_prefix.is_worth_it(sides, longest, once := batch["shared"]):
             cache = shared_prefix.build_cache(self.causal, ids_ST[: sides // 2, :once])
             inputs = {"input_ids": ids_ST[:, once:], "past_key_values": cache, "use_cache": True}
-            targets_ST = targets_ST[:, once:]
-        labels_ST = targets_ST != IGNORE
-        logp_N = self._head.run(labels_ST, **inputs).compute_log_probs(targets_ST[labels_ST])
-        return language.sum_by_row(logp_N, labels_ST)
+            labels_N = labels_N - (rows_N + 1) * once  # each row lost its first tokens, and so did those before it
+        logp_N = self._head.run(labels_N, **inputs).compute_log_probs(targets_N)
+        return language.sum_by_row(logp_N, rows_N, sides)
 
     def replace_model(self, model: PreTrainedModel) -> AnswerScorer:
         """Returns a scorer with the same chunk for another model."""

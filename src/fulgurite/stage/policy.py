@@ -26,7 +26,7 @@ from fulgurite.data.source import Source
 from fulgurite.data.template import Template
 from fulgurite.errors import ConfigError, TrainingFailed
 from fulgurite.language.message import message
-from fulgurite.loss.policy import k3, masked_mean
+from fulgurite.loss.policy import k3, masked_mean, measure_start
 from fulgurite.model.load import Loaded
 from fulgurite.model.tokenizer_check import get_padding
 from fulgurite.stage import config as c
@@ -101,6 +101,7 @@ class PolicyStage(StageModule):
         self.asked: PromptDataset
         self.asked_val: PromptDataset | None = None
         self._seen: dict[str, Tensor] = {}
+        self._starts: list[Tensor] = []
         self._negative = 0
         self._scores: list[float] = []
         self._words: Any = None
@@ -133,10 +134,8 @@ class PolicyStage(StageModule):
                 "the model can read; lower it, or set data.max_length={room}.",
                 new=self.stage.max_new_tokens, longest=longest, length=loaded.length, room=max(room, 8),
             )
-        self.asked, self.asked_val = (
-            PromptDataset(source, rows),
-            PromptDataset(source, val) if isinstance(val, TokenDataset) else None,
-        )
+        self.asked = PromptDataset(source, rows)
+        self.asked_val = PromptDataset(source, val) if isinstance(val, TokenDataset) else None
         check_columns(self.rewards, self.asked.names)
         self._words = loaded.tokenizer
         pad = get_padding(loaded.tokenizer, loaded.model.get_input_embeddings().num_embeddings)
@@ -236,8 +235,8 @@ class PolicyStage(StageModule):
         ))
 
     def _note(self, buffer: Buffer) -> None:
-        """Computes `old`, `values` and `reference`, in the micro-batches of the first pass, so that its first step has
-        the same numbers. Each process computes the micro-batches that it will train on."""
+        """Computes `old`, `values` and `reference`, in the micro-batches of the first pass that this process will train
+        on, so that its first step has the same numbers."""
         names = ["old", "values", *(["reference"] if self.reference is not None else [])]
         made = {name: torch.zeros_like(buffer.of_token["drawn"]) for name in names}
         for phase in range(self.cuts.minibatches):
@@ -270,7 +269,7 @@ class PolicyStage(StageModule):
         whole = [n for cut in cuts for n in cut]
         own = self.buffer.build_micro_batch(self._list_own(cuts)[len(self._window)])
         own["step_targets"] = self.objective.compute_divisor(self.buffer, whole)
-        own["step_labels"] = int(self.buffer.mask_NT[whole].sum())
+        own["step_labels"] = self.buffer.count_tokens(whole)
         return super().training_step(own, batch_idx)
 
     def compute_total_loss(self, batch: Batch) -> Tensor:
@@ -278,13 +277,18 @@ class PolicyStage(StageModule):
         new_BT, entropy_BT, hidden_BTD = self.scorer.score(batch)
         mask_BT = (batch["targets"] != -100).float()
         if self.trainer.global_step == 0:
-            self._refuse_unequal_start(new_BT.detach(), batch, mask_BT)
+            reference_BT = batch.get("reference", new_BT.detach())
+            self._starts.append(measure_start(new_BT.detach(), batch["old"], reference_BT, mask_BT))
         loss, clipped_BT = self.objective.compute_loss(batch, new_BT, self.values(hidden_BTD))
         moved = k3(batch["old"], new_BT.detach())  # of samples of the policy that drew them
         for name, values in zip(SEEN, (entropy_BT, clipped_BT.float(), moved), strict=True):
             found = (values * mask_BT).sum().detach().double()
             self._seen[name] = self._seen[name] + found if name in self._seen else found
         return loss
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        self._refuse_unequal_start()
+        super().configure_gradient_clipping(*args, **kwargs)
 
     def _record(self, norm: float, clipped: bool, rate: float, private: dict[str, float]) -> None:
         assert self.buffer is not None
@@ -312,20 +316,19 @@ class PolicyStage(StageModule):
                 number=buffer.number + 1, gap=float(gap), most=most,
             )
 
-    def _refuse_unequal_start(self, new_BT: Tensor, batch: Batch, mask_BT: Tensor) -> None:
-        """Raises TrainingFailed if, before the first step, the policy differs from what sampled and from the
-        reference."""
-        found = [(message("ratio"), float(((new_BT - batch["old"]).exp() - 1).abs().mul(mask_BT).max()))]
-        if "reference" in batch:
-            divergence = float(masked_mean((new_BT - batch["reference"]).abs(), mask_BT))
-            found.append((message("divergence from the reference"), divergence))
+    def _refuse_unequal_start(self) -> None:
+        """Raises TrainingFailed if the policy differs, before the first step, from what sampled or from the reference.
+        Called once for all micro-batches, because each look waits for the device."""
+        if not self._starts:
+            return
+        worst = torch.stack(self._starts).amax(0).tolist()
+        self._starts = []
         most = EXACT if self.dtypes.option == "fp32" else ROUNDED
-        for what, off in found:
+        for what, off in zip((message("ratio"), message("divergence from the reference")), worst, strict=True):
             if not off <= most:
                 raise TrainingFailed(
                     "Step 1: the {what} is off by {off:.2g} before anything was learned, more than {most:g}: the "
-                    "policy "
-                    "in training is not the one that it is compared with. Likely causes: a model that is not "
+                    "policy in training is not the one that it is compared with. Likely causes: a model that is not "
                     "deterministic, or a method that changes the model before training.",
                     what=what, off=off, most=most,
                 )

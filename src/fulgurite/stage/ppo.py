@@ -69,7 +69,7 @@ class Proximal:
 
     def compute_divisor(self, buffer: Buffer, answers: list[int]) -> float:
         """Returns the number of tokens of the step."""
-        return float(buffer.mask_NT[answers].sum())
+        return float(buffer.count_tokens(answers))
 
     def compute_loss(self, batch: Batch, new_BT: Tensor, values_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the summed loss of policy and value, and the clipped tokens."""

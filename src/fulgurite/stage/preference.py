@@ -220,9 +220,8 @@ class DpoStage(PreferenceModule):
         if self.declared.shifted:
             more["shift"] = self.shift
         if self.declared.ranked:
-            paired_B = torch.tensor(
-                [self._paired[n] for n in batch["rows"]], dtype=policy_S.dtype, device=policy_S.device
-            )
+            paired = torch.tensor([self._paired[n] for n in batch["rows"]], dtype=policy_S.dtype)
+            paired_B = paired.to(policy_S.device, non_blocking=True)
             ranked_B: Tensor = self.formula(torch.sub(*policy_S.chunk(2)), paired_B, stage.get_factor(), **more)
             return ranked_B
         ratio_S = policy_S - reference_S
@@ -332,7 +331,7 @@ class KtoStage(PreferenceModule):
         """Computes the baseline of the whole step, which all its micro-batches use."""
         found = torch.zeros(2, dtype=torch.float64, device=self.device)
         for _, (policy_B, reference_B) in iterate_ahead(batch, self.compute_answers):
-            found += torch.stack([(policy_B - reference_B).sum().double(), found.new_tensor(len(policy_B))])
+            found += torch.stack([(policy_B - reference_B).sum().double(), self._as_number(len(policy_B))])
         total, count = self.all_reduce(found)
         self._kl = losses.kto_kl(total, int(count)).float()
 
@@ -348,7 +347,9 @@ class KtoStage(PreferenceModule):
                 losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights)
             )
         for name, of_B in (("good", good_B), ("bad", ~good_B)):
-            self.accumulate_metric(f"reward_{name}", stage.beta * ratio_B.detach()[of_B].sum(), of_B.sum())
-            self.accumulate_metric(f"logp_{name}", policy_B.detach()[of_B].sum(), of_B.sum())
+            # not by index: the device would have to be waited for
+            reward, logp = (torch.where(of_B, x_B.detach(), 0.0).sum() for x_B in (ratio_B, policy_B))
+            self.accumulate_metric(f"reward_{name}", stage.beta * reward, of_B.sum())
+            self.accumulate_metric(f"logp_{name}", logp, of_B.sum())
         self.accumulate_metric("kl", self._kl * len(good_B), len(good_B))
         return losses_B.sum()

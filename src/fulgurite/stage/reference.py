@@ -155,7 +155,7 @@ def precompute(
         ordered = [int(n) for n in np.argsort(part.lengths, kind="stable")]
         for start in range(0, len(ordered), micro_batch):
             batch = collate_preferences(part, ordered[start : start + micro_batch])
-            names = ("input_ids", "targets", "unpadded")
+            names = ("input_ids", "targets", "label_positions", "unpadded")
             moved = {name: batch[name].to(device) for name in names if name in batch} | {"shared": batch["shared"]}
             found = scorer(moved).float().cpu().view(-1, len(batch["examples"])).T
             values[batch["examples"], : found.shape[1]] = found

@@ -88,6 +88,8 @@ class Buffer:
     of_token: dict[str, Tensor] = field(default_factory=dict)
     of_answer: dict[str, Tensor] = field(default_factory=dict)
     record: dict[str, float] = field(default_factory=dict)
+    _host: tuple[Tensor, int, np.ndarray[Any, Any]] | None = field(default=None, init=False, repr=False)
+    """The targets, their version, and their copy on the CPU."""
 
     @classmethod
     def of(
@@ -115,13 +117,27 @@ class Buffer:
         """1.0 if the policy chose the next token, else 0."""
         return (self.targets_NT != IGNORE).float()
 
+    def _copy_targets(self) -> np.ndarray[Any, Any]:
+        """Returns the targets on the CPU, copied once for each content: a copy waits for the device."""
+        targets = self.targets_NT
+        if self._host is None or self._host[0] is not targets or self._host[1] != targets._version:
+            self._host = targets, targets._version, targets.cpu().numpy()
+        return self._host[2]
+
+    def count_tokens(self, answers: Sequence[int] | None = None) -> int:
+        """Returns the number of tokens that the policy chose in some answers, or in all."""
+        targets = self._copy_targets()
+        return int(((targets if answers is None else targets[list(answers)]) != IGNORE).sum())
+
     def build_micro_batch(self, answers: list[int]) -> dict[str, Any]:
         """Builds the batch of some answers, cut to the longest of them."""
-        lengths = [self.lengths[n] for n in answers]
+        lengths, device = [self.lengths[n] for n in answers], self.ids_NT.device
         longest = max(lengths, default=0)
-        own = torch.tensor(answers, dtype=torch.int64, device=self.ids_NT.device)
-        ids_BT, targets_BT = self.ids_NT[own, :longest], self.targets_NT[own, :longest]
-        batch: dict[str, Any] = {"input_ids": ids_BT, "targets": targets_BT, "own": own}
+        # From the CPU without waiting, as every batch of a loader is.
+        own = torch.tensor(answers, dtype=torch.int64).to(device, non_blocking=True)
+        labels = np.flatnonzero(self._copy_targets()[answers, :longest] != IGNORE)
+        batch: dict[str, Any] = {"label_positions": torch.from_numpy(labels).to(device, non_blocking=True)}
+        batch |= {"input_ids": self.ids_NT[own, :longest], "targets": self.targets_NT[own, :longest], "own": own}
         batch |= {name: values[own, :longest] for name, values in self.of_token.items()}
         batch |= {name: values[own] for name, values in self.of_answer.items()}
         if (unpadded := find_unpadded(lengths, longest)) is not None:
