@@ -8,7 +8,15 @@ import sys
 
 import pytest
 
-from fulgurite.cli.help import asks, describe_chat, describe_export, describe_overview, describe_train, fit_help
+from fulgurite.cli.help import (
+    asks,
+    describe_chat,
+    describe_eval,
+    describe_export,
+    describe_overview,
+    describe_train,
+    fit_help,
+)
 from fulgurite.cli.main import main
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.export_arguments import Export
@@ -23,6 +31,7 @@ HELP = [
     (["train", "-h", "optim"], "optim.lr"), (["train", "--help", "optim=adamw"], "optim.lr"),
     (["train", "-h", "optim.lr"], "learning rate"),
     (["plan", "--help"], "--rules"), (["chat", "--help"], "temperature"), (["export", "--help"], "dtype"),
+    (["eval", "--help"], "max_examples"),
     (["runs", "--help"], "runs"),
     (["explain", "--help"], "explain"),
 ]
@@ -105,7 +114,7 @@ def test_help_is_chinese_if_it_is_asked_for(words: list[str], capsys: pytest.Cap
 @pytest.mark.parametrize("columns", [60, 80])
 def test_lines_of_a_help_are_wrapped_in_their_column(language: str, columns: int) -> None:
     with use_language(language):
-        for text in (describe_overview(), describe_chat(), describe_export(), describe_train()):
+        for text in (describe_overview(), describe_chat(), describe_eval(), describe_export(), describe_train()):
             lines = fit_help(text, columns).splitlines()
             assert max(map(count_cells, lines)) <= columns
             assert "".join("".join(lines).split()) == "".join(text.split()), "every word stays"

@@ -62,7 +62,7 @@ def test_optional_libraries_are_imported_where_they_are_needed(path: Path) -> No
 
 LIGHT = (
     "--help", "explain optim.lr", "explain --search warmup", "explain scheduler", "runs", "train --help", "plan --help",
-    "plan --rules", "chat --help", "export --help",
+    "plan --rules", "chat --help", "eval --help", "export --help",
 )
 REFUSED = (
     "train optim.lr=-1", "plan stage=nonsense", "train --nonsense", "train privacy=dp_sgd scheduler=reduce_on_plateau",

@@ -1,4 +1,4 @@
-"""Commands by the names that people know, and the words of `chat` and `export` without their parameter."""
+"""Commands by the names that people know, and the words of `chat`, `eval` and `export` without their parameter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ OTHER_COMMANDS: dict[str, tuple[str, ...]] = {
     "explain": ("doc", "docs", "man", "describe", "what", "info", "guide", "wiki"),
     "explain --search WORD": ("search", "grep"),
     "board": ("webui", "gui", "ui", "web", "webchat", "page", "dashboard", "server"),
-    "chat run=RUN": ("infer", "inference", "generate", "predict", "talk", "ask", "api", "serve", "test", "eval"),
+    "chat run=RUN": ("infer", "inference", "generate", "predict", "talk", "ask", "api", "serve"),
+    "eval run=RUN": ("test", "evaluate", "benchmark", "score", "lm-eval", "lm_eval"),
     "export run=RUN out=FOLDER": ("merge", "save", "upload", "push", "convert-model", "merge-lora", "gguf"),
     "runs": ("list", "ls", "status", "compare", "history", "jobs", "experiments"),
     "--version": ("version", "env", "-v", "-V"),
@@ -46,7 +47,7 @@ def explain_command(word: str, rest: Sequence[str], commands: Sequence[str]) -> 
 
 
 def check_command_words(command: str, declared: type, words: Sequence[str]) -> None:
-    """Raises ConfigError, with the whole command, if words of `chat` or `export` lack a parameter or have dashes."""
+    """Raises ConfigError, with the whole command, if words of a command lack a parameter or have dashes."""
     knobs = {knob.name for knob in list_knobs(declared)}
     repaired, reason = [], UserMessage()
     left = [word for word in ("run", "out") if word in knobs and not any(w.startswith(f"{word}=") for w in words)]

@@ -38,6 +38,7 @@ def describe_overview() -> str:
   fulgurite explain [NAME|GROUP|GROUP=OPTION]       what it does, what to set it to, why, and the source
   fulgurite explain --search WORD                   the parameters about a word
   fulgurite chat run=RUN                            talk with the trained model
+  fulgurite eval run=RUN                            measure it: loss, preferences, answers
   fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
   fulgurite convert llamafactory FILE.yaml          another trainer's settings in our words
   fulgurite runs                                    list and compare runs
@@ -103,6 +104,30 @@ def describe_export() -> str:
     from fulgurite.config.export_arguments import Export
 
     return format_usage(Export, "export")
+
+
+def describe_eval() -> str:
+    """The help of `fulgurite eval`."""
+    from fulgurite.config.eval_arguments import EvalSettings
+    from fulgurite.config.schema import list_knobs
+
+    lines = [
+        f"  {knob.name:14} {translate_text(knob.path, 'meaning', knob.meaning)}" for knob in list_knobs(EvalSettings)
+    ]
+    return str(message(
+        """fulgurite eval run=RUN | model=FOLDER_OR_OPTION [NAME=VALUE ...] [data=... data.NAME=VALUE ...] [--json]
+
+Measures a run on its validation set, or on the data that words of `fulgurite train` name:
+
+  fulgurite eval run=RUN                                   loss, perplexity, bits per byte; of pairs the accuracy
+  fulgurite eval run=RUN data=file data.path=FILE          the same on other data, with the run's template
+  fulgurite eval run=RUN metrics=exact_match,chrf          answers beside the reference answers
+
+{parameters}
+
+--json prints JSON, for programs. The results of a run are kept in its eval.json.""",
+        parameters="\n".join(lines),
+    ))
 
 
 def fit_help(text: str, columns: int) -> str:

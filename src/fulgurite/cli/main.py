@@ -72,6 +72,19 @@ def _export(words: list[str]) -> int:
     return export_main(given.words)
 
 
+def _eval(words: list[str]) -> int:
+    from fulgurite.cli.command_words import check_command_words
+    from fulgurite.config.eval_arguments import EvalSettings, read
+
+    flags = [word for word in words if word in ("--json", "-h", "--help")]
+    check_command_words("eval", EvalSettings, [word for word in words if word not in flags])
+    given = parse("eval", words)
+    read(given.words)  # refuses wrong words before torch is loaded
+    from fulgurite.evaluate.command import eval_main
+
+    return eval_main(given.words, given.json)
+
+
 def _convert(words: list[str]) -> int:
     from fulgurite.cli.convert import convert_main
 
@@ -91,8 +104,8 @@ def _board(words: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train, "plan": _plan, "explain": _explain, "chat": _chat, "export": _export, "convert": _convert,
-    "runs": _runs, "board": _board,
+    "train": _train, "plan": _plan, "explain": _explain, "chat": _chat, "eval": _eval, "export": _export,
+    "convert": _convert, "runs": _runs, "board": _board,
 }
 
 

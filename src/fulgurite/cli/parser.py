@@ -57,7 +57,9 @@ def _build_parser(language: str) -> tuple[CommandParser, dict[str, CommandParser
     root = CommandParser("fulgurite", text=help.describe_overview)
     root.add_argument("--version", action="version", version=__version__)
     tree = root.add_subparsers(dest="command", parser_class=CommandParser)
-    for add in (_add_train, _add_plan, _add_explain, _add_chat, _add_export, _add_convert, _add_runs, _add_board):
+    for add in (
+        _add_train, _add_plan, _add_explain, _add_chat, _add_eval, _add_export, _add_convert, _add_runs, _add_board
+    ):
         add(tree)
     return root, dict(tree.choices)
 
@@ -168,6 +170,12 @@ def _add_explain(tree: Any) -> None:
 
 def _add_chat(tree: Any) -> None:
     _add_words(tree.add_parser("chat", text=help.describe_chat), "NAME=VALUE")
+
+
+def _add_eval(tree: Any) -> None:
+    parser = tree.add_parser("eval", text=help.describe_eval)
+    _add_words(parser, "NAME=VALUE")
+    parser.add_argument("--json", action="store_true")
 
 
 def _add_export(tree: Any) -> None:

@@ -1,9 +1,11 @@
-"""Reads `parameter=value` words for the commands that Hydra does not compose (chat, export)."""
+"""Reads `parameter=value` words for the commands that Hydra does not compose (chat, export, eval)."""
 
 from __future__ import annotations
 
+import csv
+import typing
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fulgurite.config.check_value import check, describe_expected
 from fulgurite.config.schema import list_knobs, strip_none
@@ -44,10 +46,23 @@ def parse(cls: type[T], words: Sequence[str], command: str) -> T:
             )
         kind = strip_none(knobs[name].type)
         try:
-            given[name] = None if text == "null" else YES[text.lower()] if kind is bool else kind(text)
+            given[name] = None if text == "null" else _convert(kind, text)
         except (ValueError, KeyError) as error:
             raise ConfigError(
                 "{word} is not allowed: {name} must be {kind}.", word=word, name=name, kind=describe_expected(kind)
             ) from error
         check(knobs[name], given[name])
     return cls(**given)
+
+
+def _convert(kind: Any, text: str) -> Any:
+    """Returns the value of a parameter of this type; a list is written as A,B or [A,B], an item with a comma in
+    quotes. Raises ValueError or KeyError."""
+    if kind is bool:
+        return YES[text.lower()]
+    if typing.get_origin(kind) is not list:
+        return kind(text)
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    item = typing.get_args(kind)[0]
+    found = [part.strip() for row in csv.reader([inner], skipinitialspace=True) for part in row]
+    return [item(part) for part in found if part]

@@ -103,6 +103,12 @@ class TokenDataset:
         """Returns the places of the examples of row i, as file:line."""
         return [str(self.encoded.place(int(n))) for n in self._pieces(i)[:, 0]]
 
+    def take(self, numbers: Ints) -> TokenDataset:
+        """Returns the rows of these numbers, in this order."""
+        parts = [self._pieces(int(i)) for i in numbers]
+        starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        return TokenDataset(self.encoded, np.concatenate(parts), starts, self.packed)
+
     def _pieces(self, i: int) -> Ints:
         return self.pieces[self.starts[i] : self.starts[i + 1]]
 

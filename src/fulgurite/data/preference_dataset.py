@@ -59,6 +59,10 @@ class PreferenceDataset:
         """Returns the place of the example of row i, as file:line."""
         return [str(self.encoded.place(int(self.numbers[i])))]
 
+    def take(self, numbers: Ints) -> PreferenceDataset:
+        """Returns the rows of these numbers, in this order."""
+        return PreferenceDataset(self.encoded, self.numbers[numbers], self.cuts[numbers])
+
     def good(self, i: int) -> bool:
         """Returns whether the answer of row i was judged good."""
         return self.encoded.flagged(int(self.numbers[i]), GOOD)

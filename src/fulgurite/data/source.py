@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -146,6 +147,13 @@ class Source:
         for number in range(len(self.files)):
             for example, _ in self.read_file(number):
                 yield from self._halves(example)
+
+    def read_as_prompts(self) -> Source:
+        """Returns the same files read as a stage reads them that generates the answers: each example ends with its last
+        question, and has the given answer and the other columns in `columns`."""
+        other = copy.copy(self)
+        other.reads = replace(self.reads, prompts=True)
+        return other
 
     def check(self) -> Checked:
         """Reads every record once.

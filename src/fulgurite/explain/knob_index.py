@@ -11,6 +11,7 @@ from typing import Any
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.confidence import Sure
 from fulgurite.config.decision import Decision
+from fulgurite.config.eval_arguments import EvalSettings
 from fulgurite.config.export_arguments import Export
 from fulgurite.config.facts import Facts
 from fulgurite.config.losses import list_losses
@@ -21,7 +22,7 @@ from fulgurite.explain.choices import read_default_options
 from fulgurite.explain.citations import find_links
 from fulgurite.language.catalogue import translate_text
 
-COMMANDS: dict[str, type] = {"chat": ChatConfig, "export": Export}
+COMMANDS: dict[str, type] = {"chat": ChatConfig, "eval": EvalSettings, "export": Export}
 """The parameters of commands other than `train`, which are written without the command's name."""
 
 LARGE = "hf"

@@ -13,7 +13,8 @@ GROUPS = {
     "launcher": message("Start of the processes"), "callback": message("Callbacks"),
     "logger": message("Loggers"), "resume": message("Resuming"), "plan": message("Checks before a run"),
     "monitor": message("Checks during a run"), "sweep": message("Hyperparameter search"),
-    "lr_finder": message("Learning rate range test"), "chat": message("Chat"), "export": message("Export"),
+    "lr_finder": message("Learning rate range test"), "chat": message("Chat"), "eval": message("Evaluation"),
+    "export": message("Export"),
     "experiment": message("Experiments"), "find": message("Learning rate finder"),
     "run": message("The run itself"),
 }

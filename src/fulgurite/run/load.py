@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,23 +172,59 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
     Of the code that its config.yaml names, only the `allowed` part runs. Raises CheckpointError or RequestError if the
     run or the checkpoint is damaged.
     """
+    read_config(folder)  # a damaged config is refused before a missing checkpoint
+    place = choose_checkpoint(folder, checkpoint)
+    weights = read_model_weights(place)
+    found = begin_run(folder, place, exact, allowed)
+    set_weights(found, weights, folder)
+    return found
+
+
+def read_model_weights(place: Path) -> dict[str, torch.Tensor]:
+    """Returns the trained weights of the model in a checkpoint, by their names in the model. Raises CheckpointError."""
+    # weights outside of the model (PPO's value head) are for training only
+    return {
+        name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")
+    }
+
+
+def begin_run(folder: Path, place: Path, exact: bool = False, allowed: Allowed | None = None) -> LoadedRun:
+    """Loads the model of a run as it was before training, with its method; `exact` and `allowed` as in `load_run`.
+
+    Warns if its inputs have changed since the checkpoint `place` was written. Raises CheckpointError or ModelError.
+    """
     run = rebuild_run(read_config(folder), allowed, folder)
     dtypes: Dtypes = settle(Fp32() if exact else run.precision, device(run.trainer))
     dtypes = replace(dtypes, plain_base=exact)
-    place = choose_checkpoint(folder, checkpoint)
-    # weights outside of the model (PPO's value head) are for training only
-    weights = {
-        name.removeprefix("model."): tensor for name, tensor in read_weights(place).items() if name.startswith("model.")
-    }
     _warn_of_changes(folder, place, run.model, run.method)
-    try:
+    with _explain_mismatch(place, folder):
         found = load_start(run.model, run.method, run.stage.gives_rewards, dtypes)
         template = load_template(run.data.template, found.tokenizer, run.data.arguments(), run.data.special_tokens)
         model = apply_method(run.method, run.stage.gives_rewards, found, dtypes)
+    return LoadedRun(run, model.eval(), found.tokenizer, template, dtypes, place)
+
+
+def set_weights(loaded: LoadedRun, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Gives the model of `begin_run` its trained weights. Raises CheckpointError if they are another model's."""
+    model, place = loaded.model, loaded.checkpoint
+    with _explain_mismatch(place, folder):
         differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (
             set(list_trained_names(model)) - set(weights)
         )
-    except (RuntimeError, ValueError, TypeError) as error:  # shapes, or values that no declaration allows
+    if differ:
+        raise CheckpointError(
+            "{place} does not match {folder}/config.yaml: {name} is only in one of them ({count} names differ). One of "
+            "them or the model's folder was changed; restore it.",
+            place=place, folder=folder, name=min(differ), count=len(differ),
+        )
+
+
+@contextlib.contextmanager
+def _explain_mismatch(place: Path, folder: Path) -> Iterator[None]:
+    """Turns the error of other shapes, or of values that no declaration allows, into a CheckpointError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError) as error:
         if is_shortage(error):
             raise
         raise CheckpointError(
@@ -195,13 +232,6 @@ def load_run(folder: Path, checkpoint: str = "best", exact: bool = False, allowe
             "restore it.",
             place=place, folder=folder, error=translate_error(error),
         ) from error
-    if differ:
-        raise CheckpointError(
-            "{place} does not match {folder}/config.yaml: {name} is only in one of them ({count} names differ). One of "
-            "them or the model's folder was changed; restore it.",
-            place=place, folder=folder, name=min(differ), count=len(differ),
-        )
-    return LoadedRun(run, model.eval(), found.tokenizer, template, dtypes, place)
 
 
 def _warn_of_changes(folder: Path, place: Path, model: Model, method: Method) -> None:

@@ -80,6 +80,8 @@ class StageModule(ShardableStage):
         self.places: Callable[[list[int]], list[str]] = lambda rows: [str(r) for r in rows]
         self.freeze_schedules: list[Callable[[int], Iterable[nn.Parameter]]] = []
         """Each returns the parameters that are frozen in a step, counted from 0, as a function of the step alone."""
+        self.observe: Callable[[Tensor], object] = lambda logits_B: None
+        """Given the log-odds that a preference stage assigns to each example's label; an evaluation replaces it."""
         self._window: list[Batch] = []
         self._sums: list[Tensor] = []
         self._rest = contextlib.ExitStack()

@@ -70,6 +70,10 @@ class PreferenceModule(StageModule):
             self._parts["reference"] = Frozen(AnswerScorer(model, self.run.stage.loss_chunk))
 
     def prepare_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
+        """Prepares training on these examples; weights must be those of the start."""
+        self.prepare_reference(parts, cache, device)
+
+    def prepare_reference(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
         """Computes the reference of all examples, on `device`, if stage.reference_mode=precomputed. Weights must be
         those of the start."""
         if self.run.stage.reference_mode is not ReferenceMode.precomputed:
@@ -274,6 +278,7 @@ class DpoStage(PreferenceModule):
         self.accumulate_metric("reward_chosen", chosen_B.sum(), pairs)
         self.accumulate_metric("reward_rejected", rejected_B.sum(), pairs)
         self.accumulate_metric("reward_margin", (chosen_B - rejected_B).sum(), pairs)
+        self.observe(chosen_B - rejected_B)
         self.accumulate_metric("accuracy", (chosen_B > rejected_B).sum(), pairs)
         for name, logp_B in zip(("logp_chosen", "logp_rejected"), policy_S.chunk(2), strict=True):
             self.accumulate_metric(name, logp_B.sum(), pairs)
@@ -292,9 +297,14 @@ class KtoStage(PreferenceModule):
     ahead = Ahead.mismatched
 
     def build_parts(self) -> None:
-        """Warns if a step has too few answers for the baseline."""
+        """Builds the policy's scorer, its reference, and a baseline of 0."""
         super().build_parts()
-        self._kl, size = torch.zeros(()), self.run.trainer.global_batch_size
+        self._kl = torch.zeros(())
+
+    def prepare_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
+        """Warns if a step has too few answers for the baseline, if one class of answers outweighs the other, and if
+        there is only one prompt."""
+        stage, size = self.run.stage, self.run.trainer.global_batch_size
         if size < FEW:
             say(
                 message(
@@ -303,10 +313,6 @@ class KtoStage(PreferenceModule):
                     size=size, few=FEW,
                 )
             )
-
-    def prepare_fit(self, parts: Sequence[PreferenceDataset], cache: Path, device: torch.device) -> None:
-        """Warns if one class of answers outweighs the other, and if there is only one prompt."""
-        stage = self.run.stage
         good = sum(rows.good(i) for rows in parts for i in range(len(rows)))
         bad = sum(map(len, parts)) - good
         ratio = stage.desirable_weight * good / max(stage.undesirable_weight * bad, 1e-9)
@@ -346,6 +352,8 @@ class KtoStage(PreferenceModule):
             self.check_start(
                 losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights)
             )
+        value_B = stage.beta * (ratio_B.detach() - self._kl)
+        self.observe(torch.where(good_B, value_B, -value_B))
         for name, of_B in (("good", good_B), ("bad", ~good_B)):
             # not by index: the device would have to be waited for
             reward, logp = (torch.where(of_B, x_B.detach(), 0.0).sum() for x_B in (ratio_B, policy_B))

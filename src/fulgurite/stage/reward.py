@@ -28,6 +28,7 @@ class RewardStage(StageModule):
         seen_S, pairs = reward_S.detach().double(), len(chosen_B)
         self.accumulate_metric("accuracy", (chosen_B > rejected_B).sum(), pairs)
         self.accumulate_metric("reward_margin", (chosen_B - rejected_B).detach().sum(), pairs)
+        self.observe((chosen_B - rejected_B).detach())
         self.accumulate_metric("reward_mean", seen_S.sum(), 2 * pairs)
         self.accumulate_metric("reward_std", (seen_S**2).sum(), 2 * pairs)
         return bradley_terry(chosen_B, rejected_B, batch["margins"], self.run.stage.center_rewards_coefficient).sum()

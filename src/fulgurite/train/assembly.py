@@ -23,8 +23,6 @@ from fulgurite.data.source import Source
 from fulgurite.data.template import Template, load_template
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.method.layerwise import build_freeze_schedules
-from fulgurite.model.config import Hf
-from fulgurite.model.document_attention import is_by_documents
 from fulgurite.model.document_probe import use_documents
 from fulgurite.model.load import Loaded
 from fulgurite.model.probe import measure
@@ -33,7 +31,8 @@ from fulgurite.plan.prepare import Gathered
 from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.accountant import draw_rows
 from fulgurite.privacy.duplicates import count_duplicates, describe_unit
-from fulgurite.run.load import apply_method, load_named, load_start
+from fulgurite.run.load import apply_method, load_start
+from fulgurite.run.reference import take_reference
 from fulgurite.run.reward_model import load_reward_model
 from fulgurite.stage.base import StageModule
 from fulgurite.stage.preference import PreferenceModule
@@ -143,19 +142,9 @@ def set_reference(stage: StageModule, loaded: Loaded, rows: AnyRows, val: AnyRow
     beforehand what it wants to."""
     if not isinstance(stage, PreferenceModule):
         return
-    run = stage.run
-    if run.stage.reference is not None:
-        other = load_named(Hf(path=run.stage.reference, attention=run.model.attention), stage.dtypes.frozen)
-        if other.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
-            raise ConfigError(
-                "stage.reference={reference} has another tokenizer than the model; take one of the same family.",
-                reference=run.stage.reference,
-            )
-        if is_by_documents(unwrap_model(stage.model)):
-            use_documents(other.model)  # as the policy, so that both round alike
-        stage.take_reference(other.model)
+    take_reference(stage, loaded.tokenizer)
     parts = [part for part in (rows, val) if isinstance(part, PreferenceDataset)]
-    stage.prepare_fit(parts, find_cache_root(), torch.device(device(run.trainer)))
+    stage.prepare_fit(parts, find_cache_root(), torch.device(device(stage.run.trainer)))
 
 
 def load_rewards(stage: StageModule) -> None:

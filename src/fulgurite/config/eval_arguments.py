@@ -1,0 +1,120 @@
+"""The parameters of `fulgurite eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fulgurite.config.arguments import parse
+from fulgurite.config.guard import Allowed, split_allowed
+from fulgurite.config.paths import check_run_folder
+from fulgurite.config.schema import Empty, at_least, between, knob, list_knobs
+from fulgurite.errors import ConfigError
+
+START = "start"
+"""The word of `checkpoint` for the model before its training."""
+TRAIN_GROUPS = ("stage", "model", "data", "precision", "trainer")
+"""The groups of `fulgurite train` whose words an evaluation of a model takes."""
+RUN_GROUPS = ("stage", "data")
+"""Those of an evaluation of a run, which has the others."""
+
+
+@dataclass(slots=True)
+class EvalSettings:
+    """What is evaluated, on which examples, and what is measured beside the loss."""
+
+    room: ClassVar[str] = "eval"
+
+    run: str = knob("", "The run folder.", source="Ours", advice="`fulgurite runs` lists them.")
+    model: str | None = knob(
+        None, "A model instead of a run: a folder, a hub id, or an option such as smollm2_135m.", source="Ours",
+        advice="Evaluate the model that a run started from with checkpoint=start instead: it keeps the run's settings.",
+        empty=Empty("none: eval.run is given"),
+    )
+    checkpoint: str = knob(
+        "best", "The checkpoint of the run: best, last, step-N, or start for the model before training.", source="Ours",
+        advice="best is the one with the lowest validation loss; start shows what the training changed.",
+    )
+    max_examples: int | None = knob(
+        None, "Evaluate at most so many examples, drawn with eval.seed.", source="Ours",
+        bounds=at_least(1), usual=between(50, 1000),
+        advice="100 answers give an accuracy to about 0.1, 1000 to about 0.03 (two standard errors).",
+        empty=Empty("all examples"), raise_when="When two runs differ by less than the noise.",
+        lower_when="When generation takes too long.", time="In proportion.",
+    )
+    metrics: list[str] = knob(
+        [], "Metrics of the model's answers beside the reference answers: exact_match, bleu, chrf, rouge.",
+        source="sacrebleu (BLEU, chrF) and rouge-score compute them; each metric names its paper in docs/evaluate.md",
+        advice="exact_match for short answers with one right form; chrf or rouge for free text.",
+        time="The time of one answer for each example.",
+    )
+    reward: list[str] = knob(
+        [], "Rules, functions or reward models that score the answers, as in stage.reward.",
+        source="Ours; TRL's rewards",
+        advice="match:answer, contains:COLUMN or regex:PATTERN need no file; docs/rewards.md has all forms.",
+        time="The time of one answer for each example.",
+    )
+    max_new_tokens: int = knob(
+        256, "Maximum tokens of an answer.", source="Ours; LLaMA-Factory evaluates with 512",
+        bounds=at_least(1), usual=between(64, 1024), advice="An answer that reaches it is counted as cut.",
+        raise_when="When many answers are counted as cut.", lower_when="When answers are short and time matters.",
+        time="In proportion to the length of the answers.",
+    )
+    temperature: float = knob(
+        0.0, "How freely tokens are drawn; 0 always takes the likeliest.",
+        source="lm-evaluation-harness decodes greedily",
+        bounds=between(0, 10), usual=between(0, 1), advice="0: two evaluations then differ only by the weights.",
+        raise_when="To measure the answers that people will see at that temperature.", lower_when="To compare runs: 0.",
+    )
+    batch_size: int = knob(
+        8, "How many answers are generated at a time; greedy answers do not depend on it, apart from rounding.",
+        source="Ours", bounds=at_least(1), usual=between(1, 64), advice="Raise it on a GPU until memory is used.",
+        raise_when="When a GPU has memory left.", lower_when="When memory runs out.",
+        memory="The key-value cache grows in proportion.",
+    )
+    seed: int = knob(
+        0, "The seed of the drawn examples, and of answers at a temperature.", source="Ours",
+        bounds=at_least(0), usual=(0, 1, 2), advice="Use the same seed for runs that are compared.",
+        leave="No seed is better than another.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRequest:
+    """The words of one `fulgurite eval`: what code they allow, its parameters, and the words of `fulgurite train`."""
+
+    allowed: Allowed
+    config: EvalSettings
+    train_words: tuple[str, ...] = ()
+
+
+def read(words: Sequence[str]) -> EvalRequest:
+    """Reads the words of `fulgurite eval`. Raises RequestError; loads no torch."""
+    allowed, rest = split_allowed(words)
+    names = {knob.name for knob in list_knobs(EvalSettings)}
+    train = tuple(word for word in rest if _is_train_word(word, names))
+    config = parse(EvalSettings, [word for word in rest if word not in train], "eval")
+    if bool(config.run) == (config.model is not None):
+        raise ConfigError("fulgurite eval needs run=<run folder> or model=<folder or option>, and not both.")
+    if config.run:
+        check_run_folder(config.run, "run")
+        _refuse_other_groups(train)
+    return EvalRequest(allowed, config, train)
+
+
+def _is_train_word(word: str, own: set[str]) -> bool:
+    """Returns whether a word is one of `fulgurite train`: a group, or a parameter of one."""
+    name = word.partition("=")[0]
+    return name not in own and name.partition(".")[0] in TRAIN_GROUPS
+
+
+def _refuse_other_groups(train: Sequence[str]) -> None:
+    """Raises ConfigError for a word that would change the run: only its data, and what is measured, may be others."""
+    for word in train:
+        if word.partition("=")[0].partition(".")[0] not in RUN_GROUPS:
+            raise ConfigError(
+                "{word} is not possible with run=: a run is evaluated with its own settings, and only data=... and "
+                "stage=... may differ; use model=... to evaluate a model with other settings.",
+                word=word,
+            )

@@ -1,0 +1,1 @@
+"""Evaluates runs and models: loss, preferences, answers, tasks of other libraries, and comparisons by people."""

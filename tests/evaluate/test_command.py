@@ -1,0 +1,83 @@
+"""`fulgurite eval` from its words to eval.json."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fulgurite.cli.main import main
+from fulgurite.evaluate.result import read_results
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert main(["eval", *words, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_run_is_measured_printed_and_kept(sft: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = len(read_results(sft))
+    found = run_json(capsys, f"run={sft}", "checkpoint=last")
+    assert (found["checkpoint"], found["step"], found["settings"]) == ("step-4", 4, {})
+    assert found["data"]["part"] == "validation"
+    assert len(found["data"]["hash"]) == 64
+    assert found["numbers"].keys() == {"loss", "perplexity", "bits_per_byte"}
+    assert read_results(sft)[before:] == [found]
+    assert main(["eval", f"run={sft}", "checkpoint=last"]) == 0
+    assert f"{found['numbers']['loss']:.4f}" in capsys.readouterr().out
+    assert read_results(sft)[-1]["numbers"] == found["numbers"]
+
+
+def test_answers_are_measured_by_metrics_and_rewards(sft: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["metrics=[exact_match]", "reward=regex:.", "max_examples=3", "max_new_tokens=4", "batch_size=2"]
+    found = run_json(capsys, f"run={sft}", *words)
+    assert {"exact_match", "reward/regex:.", "answer_length", "cut"} <= found["numbers"].keys()
+    assert found["counts"]["answers"] == found["counts"]["examples"] == 3
+    assert found["settings"]["metrics"] == ["exact_match"]
+
+
+def test_a_policy_is_measured_by_its_own_reward(grpo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run_json(capsys, f"run={grpo}", "max_new_tokens=2", "max_examples=2")
+    assert "loss" not in found["numbers"]
+    assert 0.0 <= found["numbers"]["reward/regex:e"] <= 1.0
+
+
+def test_code_that_a_run_names_as_its_reward_does_not_run(grpo: Path, tmp_path: Path) -> None:
+    copy, code = tmp_path / "run", tmp_path / "mine.py"
+    shutil.copytree(grpo, copy, symlinks=True)
+    body = "def score(prompts, answers, **columns):\n    return [1.0]\n"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{body}")
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace("regex:e", f"{code}:score"))
+    assert main(["eval", f"run={copy}"]) == 2
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_without_a_run_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    found = run_json(capsys, "model=tiny", "data=guide", "precision=fp32", "max_examples=2")
+    assert (found["subject"], found["checkpoint"], found["data"]["part"]) == ("tiny", None, "files")
+    assert found["numbers"]["loss"] > 0
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["metrics=nothing"], "There is no metric nothing"), (["optim.lr=1"], "has no parameter optim.lr"),
+    (["model.path=x"], "is not possible with run="), (["checkpoint=step-99"], "has no checkpoint step-99"),
+    (["data=file", "data.path=/no.jsonl"], "/no.jsonl"),
+])
+def test_a_wrong_request_is_one_line(
+    sft: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(read_results(sft))
+    assert main(["eval", f"run={sft}", *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert sentence in line
+    assert len(read_results(sft)) == before
+
+
+def test_a_reward_model_writes_no_answers(rm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", f"run={rm}", "metrics=exact_match"]) == 2
+    assert "is a reward model" in capsys.readouterr().err
