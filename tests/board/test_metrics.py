@@ -202,6 +202,15 @@ def test_all_values_missing_are_drawn_as_nothing() -> None:
     assert {y for _, y in thin(curve, 20)} == {None}
 
 
+def test_finite_values_are_those_that_are_no_gap() -> None:
+    curve = MetricCurve()
+    curve.extend([1, 2], [3.0, 1e308])
+    curve.extend([3], [1e308])  # their sum is infinite, none of them is
+    assert curve.list_finite() is curve.values
+    curve.extend([4, 5, 6], [math.nan, math.inf, 2.0])
+    assert (curve.gaps, list(curve.list_finite())) == (2, [3.0, 1e308, 1e308, 2.0])
+
+
 def test_rows_are_read_alike_with_and_without_the_fast_library(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b'{"step": 1, "a": 1.5}\n{"step": 2, "a": NaN}\nx\n{"step": 3, "a": 12}\n'
     fast = parse_rows(data)

@@ -74,6 +74,28 @@ def test_damaged_files_are_listed_with_their_troubles(tmp_path: Path, content: b
     assert {run.summary.state for run in found} == {"finished", "unknown"}
 
 
+def test_a_run_that_trains_is_read_where_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(tmp_path / "a", state="running", total_steps=9)
+    found, read, read_json = catalogue(tmp_path), [], module.read_json
+
+    def note(path: Path) -> Any:
+        read.append(path.name)
+        return read_json(path)
+
+    monkeypatch.setattr(module, "read_json", note)
+    with hold_lock(folder / LOCK):
+        run = found.find_run(make_run_id(folder))
+        assert sorted(read) == ["provenance.json", "status.json"]
+        write_rows(folder, [{"step": 4, "train/loss": 0.5}])
+        run = found.find_run(run.id)
+        assert (run.summary.state, run.summary.steps, run.summary.loss, len(read)) == ("running", 4, 0.5, 2)
+        status = json.loads((folder / "status.json").read_text())
+        (folder / "status.json").write_text(json.dumps(status | {"total_steps": 70}))
+        assert found.find_run(run.id).summary.total_steps == 70
+        assert read[2:] == ["status.json"]
+    assert found.find_run(run.id).summary.state == "died"
+
+
 def test_unchanged_runs_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(3):
         make_run(tmp_path / f"r{n}")

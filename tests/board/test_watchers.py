@@ -77,6 +77,20 @@ def test_a_resumed_run_resets_the_curves(tmp_path: Path) -> None:
         assert reset[1]["series"]["train/loss"] == [[1, 3.0], [2, 2.0], [3, 9.0], [4, 8.0]]
 
 
+def test_many_rows_are_followed_by_the_curves_with_few_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchers, "MOST_SENT", 3)
+    folder = make_run(tmp_path / "a")
+    watcher = follow(folder)
+    watcher.poll()
+    kinds = []
+    for step in range(4, 13):
+        write_rows(folder, [{"step": step, "train/loss": 1.0}])
+        kinds += [name for name in names(watcher.poll()) if name != "status"]
+    assert kinds == ["rows", "rows", "rows", "rows", "reset", "rows", "rows", "rows", "rows"]
+
+
 def test_findings_and_samples_come_when_they_are_written(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a")
     watcher = follow(folder)

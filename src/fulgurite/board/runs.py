@@ -16,7 +16,7 @@ from fulgurite.board.http_error import HttpError
 from fulgurite.board.metrics import LOSS, MetricsReader, list_finite
 from fulgurite.board.roots import Roots, make_run_id
 from fulgurite.checkpoint.folder import PARTS, list_steps, name_step
-from fulgurite.files.json import read_object
+from fulgurite.files.json import read_json
 from fulgurite.language.message import UserMessage, message
 from fulgurite.run.listing import DEPTH, MARKS, LoggedNumbers, RunSummary, find_differences, summarize_run
 from fulgurite.run.status import LOCK
@@ -38,6 +38,26 @@ SPEEDS = 20
 Signature = tuple[tuple[int, int, int] | None, ...]
 
 
+class FileMemory:
+    """The JSON files of one folder. A file is read again only if its time, size or inode has changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, int, int], Any]] = {}
+
+    def read(self, path: Path) -> Any:
+        """Returns the value that a file holds, which must not be changed. Raises OSError or ValueError."""
+        found = path.stat()
+        seen = found.st_mtime_ns, found.st_size, found.st_ino
+        known = self._known.get(path.name)
+        if known is None or known[0] != seen:
+            known = self._known[path.name] = (seen, read_json(path))
+        return known[1]
+
+    def forget(self) -> None:
+        """Frees what was read."""
+        self._known.clear()
+
+
 @dataclass(slots=True)
 class KnownRun:
     """A run folder and what was read of it."""
@@ -53,6 +73,8 @@ class KnownRun:
     pace: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=240))
     """When which step was seen, by this process's clock."""
     sweep: str | None = None
+    files: FileMemory = field(default_factory=FileMemory)
+    """Of a run that trains, whose folder is read again and again."""
 
     @property
     def is_live(self) -> bool:
@@ -174,12 +196,14 @@ class RunCatalogue:
             return known
         if known is None:
             known = KnownRun(run_id, folder, RunSummary(str(folder)))
-        known.summary = summarize_run(folder, lambda path: self._read_numbers(known, path))
-        known.status, known.signature = _read_status(folder), signature
+        known.summary = summarize_run(folder, lambda path: self._read_numbers(known, path), known.files.read)
+        known.status, known.signature = _read_status(folder, known.files), signature
         known.checkpoint = _find_checkpoint(folder)
         known.sweep = make_run_id(folder.parent) if folder.parent in self._sweeps else None
         if known.is_live:
             known.note_step(time.monotonic())
+        else:
+            known.files.forget()
         return known
 
     def _read_numbers(self, known: KnownRun, path: Path) -> LoggedNumbers:
@@ -229,11 +253,12 @@ def _sign(folder: Path) -> Signature | None:
     return tuple(found) if any(found[: len(MARKS)]) else None
 
 
-def _read_status(folder: Path) -> Mapping[str, Any]:
+def _read_status(folder: Path, files: FileMemory) -> Mapping[str, Any]:
     try:
-        return read_object(folder / "status.json")
+        found = files.read(folder / "status.json")
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _find_checkpoint(folder: Path) -> int | None:

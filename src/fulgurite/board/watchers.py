@@ -21,6 +21,8 @@ FOUND = ("troubles.json", "watch.jsonl")
 FILES = ("status.json", "provenance.json", "metrics.jsonl", "run.lock", "samples.jsonl", *FOUND)
 LOCK_EVERY = 2.0
 """Seconds after which the lock of a run is tested again: a killed process changes no file."""
+MOST_SENT = 400
+"""Rows that are sent one by one before the curves are sent again with few points."""
 NOISE = ("seconds", "eta")
 """Numbers of a run that change by themselves, and are not worth an event."""
 
@@ -36,6 +38,7 @@ class RunWatcher:
         self._folder: Path | None = None
         self._files: tuple[Any, ...] = ()
         self._tested = 0.0
+        self._sent = 0
         self._shown: dict[str, Any] = {}
         self._found: list[dict[str, Any]] | None = None
         self._samples: list[dict[str, Any]] | None = None
@@ -73,13 +76,15 @@ class RunWatcher:
 
     def _read_rows(self, folder: Path, reader: MetricsReader) -> list[Event]:
         reader.refresh()
-        found = reader.read_after(self._mark) if self._mark else None
+        found = reader.read_after(self._mark) if self._mark and self._sent <= MOST_SENT else None
         if found is None:
+            self._sent = 0
             steps = [row["step"] for row in self._found or read_findings(folder)]
             answer = reader.describe(self._points, steps)
             self._mark = answer["after"]
             return [("reset", answer, self._mark)]
         self._mark = found["after"]
+        self._sent += len(found["rows"])
         return [("rows", found, self._mark)] if found["rows"] else []
 
     def _read_findings(self, folder: Path) -> list[Event]:

@@ -98,14 +98,18 @@ def list_runs(*roots: Path | str) -> list[RunSummary]:
     return sorted(found.values(), key=lambda run: (run.started or 0.0, run.folder))
 
 
-def summarize_run(folder: Path, read_numbers: Callable[[Path], LoggedNumbers] | None = None) -> RunSummary:
+def summarize_run(
+    folder: Path, read_numbers: Callable[[Path], LoggedNumbers] | None = None,
+    read: Callable[[Path], Any] = read_json,
+) -> RunSummary:
     """Reads a run folder. Never raises on its content.
 
-    `read_numbers` reads metrics.jsonl in place of `read_logged_numbers`, for a reader that remembers earlier rows.
+    `read_numbers` reads metrics.jsonl in place of `read_logged_numbers`, and `read` the JSON files in place of
+    `read_json`: for a reader that remembers what it has read before.
     """
     run = RunSummary(str(folder), folder.name)
-    _read_status(run, folder, _read_json(run, folder / "status.json"))
-    origins = _read_json(run, folder / "provenance.json")
+    _read_status(run, folder, _read_json(run, folder / "status.json", read))
+    origins = _read_json(run, folder / "provenance.json", read)
     _read_knobs(run, origins)
     run.name = _choose_name(folder, run.knobs.get("name"))
     _read_metrics(run, folder / "metrics.jsonl", read_numbers or read_logged_numbers)
@@ -182,10 +186,10 @@ def list_run_folders(folder: Path, depth: int = 0) -> list[Path]:
     return [run for p in inner for run in list_run_folders(p, depth + 1)]
 
 
-def _read_json(run: RunSummary, path: Path) -> dict[str, Any]:
+def _read_json(run: RunSummary, path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
     """Returns the mapping in a file; a missing, damaged or foreign file becomes a trouble of the run."""
     try:
-        found = read_json(path)
+        found = read(path)
     except FileNotFoundError:
         run.troubles.append(message("{file} is missing", file=path.name))
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -59,3 +60,28 @@ def test_bars_hold_every_mark(evaluate: Any, row: dict[str, Any], yours: float |
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in places), places
     ordered = sorted(zip([mark for mark in marks if mark is not None], places, strict=True))
     assert [place for _, place in ordered] == sorted(places)
+
+
+def test_a_page_that_follows_is_drawn_at_the_pace_of_what_drawing_takes(open_page: OpenPage) -> None:
+    """20 ms a drawing allow one in two seconds; what a person waits for is drawn at once all the same."""
+    page = open_page("learn").page
+    page.clock.install()
+    page.evaluate("""async () => {
+      const {Redraw} = await import('/assets/app/redraw.js');
+      window.drawn = [];
+      const work = () => {
+        window.drawn.push(performance.now());
+        performance.now = ((real) => () => real() + 20)(performance.now.bind(performance));
+      };
+      window.redraw = new Redraw(work);
+      window.begin = performance.now();
+      setInterval(() => window.redraw.later(), 100);
+    }""")
+    page.clock.run_for(10_000)
+    times = page.evaluate("window.drawn.map((time) => time - window.begin)")
+    gaps = [later - time for time, later in itertools.pairwise(times)]
+    assert 4 <= len(times) <= 6
+    assert min(gaps) > 1900
+    page.evaluate("() => { window.drawn.length = 0; window.redraw.soon(); window.redraw.soon(); }")
+    page.clock.run_for(50)
+    assert page.evaluate("window.drawn.length") == 1

@@ -1,29 +1,20 @@
-"""What a page survives: a reload, the death of the server, a second tab, a run from the command line, a long run."""
+"""What a page survives: a reload, the death of the server, a second tab, a run that others started, a long run."""
 
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
-from tests.board.browser.run_folders import write_metrics, write_run
+from tests.board.browser.run_folders import grow_run, write_metrics, write_run
 from tests.board.browser.watched_page import WatchedPage, is_lost_connection, measure_load
 
 pytestmark = pytest.mark.browser
-
-WORDS = (
-    "model=tiny", "data.max_samples=40", "trainer.max_steps=20000", "trainer.global_batch_size=16", "precision=fp32",
-    "trainer.log_every=1", "stage.prompts=[]", "trainer.eval_every=20000", "trainer.save_every=20000", "optim.lr=1e-4",
-    "name=living",
-)
-
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory, cache: Path, browser: Any) -> Iterator[BoardProcess]:
@@ -36,13 +27,9 @@ def board(tmp_path_factory: pytest.TempPathFactory, cache: Path, browser: Any) -
 
 @pytest.fixture(scope="module")
 def training(board: BoardProcess) -> Iterator[str]:
-    """A tiny run on the command line, which trains until the module ends; its folder."""
-    process = board.train(*WORDS, "run_dir=runs/living")
-    psutil.Process(process.pid).nice(10)  # the page comes first on a machine of two cores
-    yield "living"
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    """A run that grows until the module ends; its folder. (A real one is followed in test_run_actions.py.)"""
+    with grow_run(board.runs / "living") as folder:
+        yield folder.name
 
 
 def find_run(watched: WatchedPage, name: str) -> dict[str, Any]:
@@ -67,7 +54,7 @@ def open_living(open_page: OpenPage, watched: WatchedPage | None = None) -> Watc
     return watched
 
 
-def test_a_run_of_the_command_line_appears_by_itself(open_page: OpenPage, training: str) -> None:
+def test_a_run_that_others_started_appears_by_itself(open_page: OpenPage, training: str) -> None:
     watched = open_living(open_page)
     assert watched.page.locator(".state").first.inner_text().strip() == "running"
     first = read_step(watched)
@@ -137,6 +124,25 @@ def read_table_steps(watched: WatchedPage) -> list[int]:
     rows = watched.page.locator(".chart-values tbody").first.locator("th")
     rows.first.wait_for()
     return [int(text.replace(",", "")) for text in rows.all_inner_texts()]
+
+
+def test_curves_that_nobody_sees_are_drawn_when_they_are_scrolled_to(open_page: OpenPage, training: str) -> None:
+    watched = open_living(open_page)
+    page = watched.page
+    last = page.locator(".chart").last
+    page.set_viewport_size({"width": 1280, "height": 400})
+    page.evaluate("window.scrollTo(0, 0)")
+    first = read_step(watched)
+    watched.wait_until(lambda: read_step(watched) > first, what="a drawing in the smaller window")
+    held = last.locator("path[data-series]").get_attribute("d")
+    first = read_step(watched)
+    watched.wait_until(lambda: read_step(watched) > first + 3)
+    assert last.locator("path[data-series]").get_attribute("d") == held
+    last.scroll_into_view_if_needed()
+    watched.wait_until(lambda: last.locator("path[data-series]").get_attribute("d") != held)
+    newest = int(last.locator(".chart-reader").get_attribute("aria-valuemax") or 0)
+    assert newest > first
+    watched.assert_clean()
 
 
 def test_two_tabs_show_the_same(open_page: OpenPage, training: str) -> None:

@@ -102,7 +102,7 @@ def stop_after(board: Board, monkeypatch: pytest.MonkeyPatch, polls: int) -> Non
     """Ends each stream after so many looks."""
     real = run_routes.follow
 
-    async def follow(poll: Any, seconds: float) -> Any:
+    async def follow(poll: Any) -> Any:
         left = [polls]
 
         def look() -> Any:
@@ -111,10 +111,16 @@ def stop_after(board: Board, monkeypatch: pytest.MonkeyPatch, polls: int) -> Non
             left[0] -= 1
             return poll() if left[0] >= 0 else []
 
-        async for event in real(look, 0.0):
+        async for event in real(look):
             yield event
 
+    monkeypatch.setattr(run_routes, "SOONEST", 0.0)
     monkeypatch.setattr(run_routes, "follow", follow)
+
+
+def test_a_page_that_is_left_open_is_sent_what_is_new_less_often() -> None:
+    waits = [run_routes.choose_wait(listened) for listened in (0.0, 10.0, 40.0, 3600.0)]
+    assert waits == [1.0, 1.0, 2.0, 5.0]
 
 
 def test_stream_begins_with_the_curves_and_goes_on_after_the_last_id(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
@@ -23,8 +24,14 @@ from fulgurite.board.server.state import Board
 from fulgurite.board.watchers import ListWatcher, RunWatcher
 from fulgurite.errors import ConfigError
 
-POLL, POLL_LIST = 0.5, 1.0
-"""Seconds between two looks at the files of a run, and at all runs, while a page listens."""
+SOONEST, LATEST = 1.0, 5.0
+"""Seconds between two looks at the files of a run, or at all runs, when a page begins to listen, and later on.
+
+A look compares times and sizes. watchfiles would wait for changes instead, but a run writes a row a step, and each of
+them would wake the server; several steps are read together here.
+"""
+CALM = 20.0
+"""A page that has listened for so many times a second is sent what is new after that second."""
 
 
 def list_routes(board: Board) -> list[Route]:
@@ -50,10 +57,10 @@ def _list_reading_routes(services: RunServices) -> list[Route]:
         after = request.headers.get("last-event-id") or request.query_params.get("after", "")
         watcher = RunWatcher(services.catalogue, request.path_params["id"], after, read_points(request))
         watcher.find()  # an unknown run is answered before the stream begins
-        return stream(follow(watcher.poll, POLL))
+        return stream(follow(watcher.poll))
 
     def follow_runs(request: Request) -> Response:
-        return stream(follow(ListWatcher(services.catalogue).poll, POLL_LIST))
+        return stream(follow(ListWatcher(services.catalogue).poll))
 
     def show_launch(request: Request) -> Response:
         return answer(services.describe_launch(services.find_launch(request.path_params["id"])))
@@ -96,12 +103,21 @@ def _list_acting_routes(services: RunServices) -> list[Route]:
     ]
 
 
-async def follow(poll: Callable[[], Sequence[Event]], seconds: float) -> AsyncGenerator[Event]:
+async def follow(poll: Callable[[], Sequence[Event]]) -> AsyncGenerator[Event]:
     """Yields what `poll` finds, which runs in a thread: a slow disk must not hold up the other pages."""
+    begin = time.monotonic()
     while True:
         for event in await run_in_threadpool(poll):
             yield event
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(choose_wait(time.monotonic() - begin))
+
+
+def choose_wait(listened: float) -> float:
+    """Returns the seconds until the next look for a page that has listened for so many seconds.
+
+    Whoever has just opened a page waits for the next step; a page that is left open shares the processor with the run.
+    """
+    return min(LATEST, max(SOONEST, listened / CALM))
 
 
 def read_points(request: Request) -> int:

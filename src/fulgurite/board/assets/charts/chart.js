@@ -4,7 +4,7 @@
 // canvas has no text for a screen reader, no focus for a pinned finding, and does not follow the colours of the
 // theme. SVG has all three, and 2,000 points are drawn in one frame.
 
-import {html, useLayoutEffect, useMemo, useRef, useState} from "../vendor/htm-preact.js";
+import {html, useEffect, useLayoutEffect, useMemo, useRef, useState} from "../vendor/htm-preact.js";
 import {Crosshair, Legend, Lines, OneValue, describeStep} from "./chart_lines.js";
 import {Markers} from "./chart_marks.js";
 import {Reader} from "./chart_reader.js";
@@ -19,11 +19,15 @@ const MARKER_DISTANCE = 26;
 
 // series: [{id, label, tone: 1 to 8, points: [[step, value], ...], faint, noisy, dots, format}], markers: [{step,
 // severity, text}]. A faint series is the raw one behind a smoothed one. `unit` is the id of the text of a step.
-export function LineChart({t, title, series, markers = [], height = 240, canLog = false, unit = "run.chart.step"}) {
+// Lines that are `growing` are drawn anew only while they are on the screen.
+export function LineChart({
+  t, title, series, markers = [], height = 240, canLog = false, growing = false, unit = "run.chart.step",
+}) {
   const [frame, width] = useWidth();
   const [log, setLog] = useState(false);
   const [at, setAt] = useState(null);
-  const drawn = useMemo(() => series.filter(({points}) => points.length > 0), [series]);
+  const newest = useHeldOffScreen(frame, series, growing);
+  const drawn = useMemo(() => newest.filter(({points}) => points.length > 0), [newest]);
   const steps = useMemo(() => listSteps(drawn), [drawn]);
   const plan = useMemo(() => layOut(drawn, markers, steps, {width, height, log}), [drawn, markers, width, height, log]);
   // The lines are built anew only if the data or the size changes: a moving crosshair redraws a few elements.
@@ -79,6 +83,20 @@ function useWidth() {
     };
   }, []);
   return [frame, width];
+}
+
+// The newest value while an element is on the screen, else the last one that was: what nobody sees is not drawn anew.
+function useHeldOffScreen(frame, value, holds) {
+  const [isSeen, setSeen] = useState(true);
+  const held = useRef(value);
+  useEffect(() => {
+    const note = (entries) => setSeen(entries.at(-1).isIntersecting);
+    const observer = new IntersectionObserver(note, {rootMargin: "100px"});
+    observer.observe(frame.current);
+    return () => observer.disconnect();
+  }, []);
+  if (isSeen || !holds) held.current = value;
+  return held.current;
 }
 
 // Scales, ticks and the places of markers; null if there is nothing to draw.

@@ -14,7 +14,8 @@ export function LossCurve({t, curves, findings}) {
   const markers = useMemo(() => (findings ?? []).filter(({step}) => Number.isFinite(step)).map(
     ({step, severity, sentence}) => ({step, severity, text: sentence})), [findings]);
   return html`<section class="panel" aria-label=${t("run.curve.loss")}>
-    <${LineChart} t=${t} title=${t("run.curve.loss")} series=${loss} markers=${markers} height=${300} canLog />
+    <${LineChart} t=${t} title=${t("run.curve.loss")} series=${loss} markers=${markers} height=${300} canLog
+      growing />
   </section>`;
 }
 
@@ -23,7 +24,7 @@ export function FurtherCurves({t, curves}) {
   if (!charts.length) return null;
   return html`<div class="chart-grid-of">
     ${charts.map(({name, title, series}) => html`<section key=${name} class="panel" aria-label=${title}>
-      <${LineChart} t=${t} title=${title} series=${series} height=${150} />
+      <${LineChart} t=${t} title=${title} series=${series} height=${150} growing />
     </section>`)}
   </div>`;
 }

@@ -7,10 +7,10 @@
 import {useEffect, useState} from "../vendor/htm-preact.js";
 import {get, openStream} from "../app/api.js";
 import {useRestored} from "../app/hooks.js";
+import {Redraw} from "../app/redraw.js";
 import {addRows} from "./run_rows.js";
 
 const POINTS = 800;
-const READ_AGAIN = 400;
 const EMPTY = {run: null, curves: null, error: null};
 
 export function useRun(id, lang) {
@@ -38,11 +38,9 @@ class Feed {
   constructor(id, lang, publish) {
     this.path = `/api/runs/${encodeURIComponent(id)}`;
     this.lang = lang;
-    this.publish = publish;
     this.state = EMPTY;
     this.after = "";
-    this.fresh = 0;
-    this.frame = 0;
+    this.redraw = new Redraw(() => publish(this.state));
     this.round = 0;
     this.closeStream = () => {};
   }
@@ -57,7 +55,6 @@ class Feed {
       ]);
       if (round !== this.round) return;
       this.after = curves.after;
-      this.fresh = 0;
       this.change({run, curves, error: null});
       this.closeStream = openStream(
         () => `${this.path}/events?after=${this.after}&points=${POINTS}&lang=${this.lang}`, this.listHandlers(),
@@ -71,22 +68,19 @@ class Feed {
     return {
       rows: ({rows, after}) => {
         this.after = after;
-        this.fresh += rows.length;
-        // The server thins out the rows of long runs: now and then the curves are read from it again.
-        if (this.fresh > READ_AGAIN) this.restart();
-        else this.change({curves: addRows(this.state.curves, rows)});
+        this.grow({curves: addRows(this.state.curves, rows)});
       },
-      // The file is another one, as after a resume, or too much is new: the whole curves.
+      // The file is another one, as after a resume, or much is new: the whole curves, with few points.
       reset: (curves) => {
         this.after = curves.after;
-        this.fresh = 0;
-        this.change({curves});
+        this.grow({curves});
       },
       status: (status) => {
-        const ended = this.state.run.live && !status.live;
-        this.change({run: {...this.state.run, ...status}});
+        const before = this.state.run;
+        this.grow({run: {...before, ...status}});
+        if (before.state !== status.state) this.redraw.soon();
         // What a run leaves behind at its end: the diagnosis, the last samples, a checkpoint to go on from.
-        if (ended) this.restart();
+        if (before.live && !status.live) this.restart();
       },
       findings: ({findings}) => this.change({run: {...this.state.run, findings}}),
       // The folder is gone, or the server cannot read it: asking again would not help.
@@ -98,15 +92,15 @@ class Feed {
     };
   }
 
-  // A burst of events becomes one redraw in the next frame.
+  // What a person waits for is drawn at once; the steps of a run come all the time.
   change(part) {
     this.state = {...this.state, ...part};
-    if (!this.frame) {
-      this.frame = requestAnimationFrame(() => {
-        this.frame = 0;
-        this.publish(this.state);
-      });
-    }
+    this.redraw.soon();
+  }
+
+  grow(part) {
+    this.state = {...this.state, ...part};
+    this.redraw.later();
   }
 
   pause() {
@@ -117,6 +111,6 @@ class Feed {
 
   close() {
     this.pause();
-    cancelAnimationFrame(this.frame);
+    this.redraw.cancel();
   }
 }
