@@ -22,8 +22,7 @@ def count_operations(seen: PlanFacts) -> float | None:
     None if the data do not decide them: answers are generated, or a router chooses the experts of a token.
     """
     run, data, model = seen.run, seen.data, seen.model
-    routed = any(len(t.shape) > 2 and t.kind == "mlp" for t in model.tensors)
-    if run.stage.rolls_out or routed or data is None or not data.tokens or not model.layers:
+    if run.stage.rolls_out or has_experts(model) or data is None or not data.tokens or not model.layers:
         return None
     shape_products = sum(math.prod(t.shape) for t in model.tensors if _multiplies(t.kind, t.shape))
     # logits are computed at the learned tokens alone
@@ -36,6 +35,11 @@ def count_operations(seen: PlanFacts) -> float | None:
     again = forward * flowing if run.trainer.gradient_checkpointing else 0.0
     reference = forward if run.stage.refers and getattr(get_loss(run.stage), "reference", True) else 0.0
     return float(forward + backward + again + reference)
+
+
+def has_experts(model: ModelFacts) -> bool:
+    """Returns whether a router chooses which weights a token is multiplied with."""
+    return any(len(t.shape) > 2 and t.kind == "mlp" for t in model.tensors)
 
 
 def _multiplies(kind: str, shape: tuple[int, ...]) -> bool:

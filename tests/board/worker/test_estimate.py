@@ -14,7 +14,7 @@ from fulgurite.board.worker.estimate import SpeedBook, TimeEstimate, describe_du
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import walk_settings
 from fulgurite.language.current import use_language
-from fulgurite.plan.context import DataFacts, Machine, PlanFacts
+from fulgurite.plan.context import DataFacts, Machine, PlanFacts, Weights
 from fulgurite.plan.operations import guess_timing
 from fulgurite.run.folder import write_run
 
@@ -60,8 +60,19 @@ def test_time_without_earlier_runs_is_that_of_the_arithmetic() -> None:
     assert timing is not None
     found = estimate_time(facts, None, lambda: 1e11)
     assert found == TimeEstimate(sum(timing.estimate_seconds(facts).values()), "arithmetic")
+
+
+def test_unknown_time_has_its_reason() -> None:
+    facts = build_facts(steps=10, data=DataFacts(rows=40, tokens=4000, label_tokens=2000))
     on_gpu = dataclasses.replace(facts, machine=Machine("cuda"))
-    assert estimate_time(on_gpu, None, refuse) == TimeEstimate()
+    assert estimate_time(on_gpu, None, refuse) == TimeEstimate(None, "device")
+    prompts = build_facts("stage=grpo", "data=guide_prompts", data=facts.data)
+    # earlier runs have read their own answers, not the prompts of the data
+    assert estimate_time(prompts, 100.0, refuse) == TimeEstimate(None, "rollouts")
+    experts = dataclasses.replace(facts.model, tensors=[Weights("experts", (4, 32, 64), True, "mlp")])
+    routed = dataclasses.replace(facts, model=experts)
+    assert estimate_time(routed, None, lambda: 1e11) == TimeEstimate(None, "experts")
+    assert estimate_time(routed, 100.0, refuse).source == "runs"
 
 
 @pytest.mark.parametrize(("seconds", "english", "chinese"), [

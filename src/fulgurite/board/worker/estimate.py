@@ -15,7 +15,7 @@ from fulgurite.files.json import read_json
 from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.plan.context import PlanFacts
-from fulgurite.plan.operations import guess_timing
+from fulgurite.plan.operations import guess_timing, has_experts
 from fulgurite.plan.timing import Timing
 from fulgurite.run.listing import list_run_folders
 
@@ -95,7 +95,7 @@ class TimeEstimate:
 
     seconds: float | None = None
     source: str = ""
-    """`runs` or `arithmetic`; empty if the seconds are not known."""
+    """`runs` or `arithmetic`; why they are not known: `rollouts`, `device` or `experts`; empty without data."""
 
 
 def describe_duration(seconds: float) -> UserMessage:
@@ -117,9 +117,13 @@ def estimate_time(seen: PlanFacts, speed: float | None, find_rate: Callable[[], 
     """
     if seen.data is None:
         return TimeEstimate()
+    if seen.run.stage.rolls_out:  # generating takes most of the time, and the data do not decide how long answers are
+        return TimeEstimate(None, "rollouts")
     if speed:
         return TimeEstimate(sum(Timing(1 / speed, 0.0, 0).estimate_seconds(seen).values()), "runs")
-    timing = guess_timing(seen, find_rate()) if seen.machine.device == "cpu" else None
+    if seen.machine.device != "cpu":
+        return TimeEstimate(None, "device")
+    timing = guess_timing(seen, find_rate())
     if timing is None:
-        return TimeEstimate()
+        return TimeEstimate(None, "experts" if has_experts(seen.model) else "")
     return TimeEstimate(sum(timing.estimate_seconds(seen).values()), "arithmetic")

@@ -69,8 +69,8 @@ def describe_plan(seen: PlanFacts, seconds: float | None) -> UserMessage:
             **facts, time=describe_duration(seconds), memory=peak,
         )
     if peak is not None:
-        return message("{stage} with {method}, {steps:,} steps, {memory} of memory", **facts, memory=peak)
-    return message("{stage} with {method}, {steps:,} steps", **facts)
+        return message("{stage} with {method}, {steps:,} steps, time unknown, {memory} of memory", **facts, memory=peak)
+    return message("{stage} with {method}, {steps:,} steps, time unknown", **facts)
 
 
 METHODS: Mapping[str, str | UserMessage] = {
