@@ -1,6 +1,6 @@
 """The board, as one table: its start, the latency of plans, memory, long lists, and what a page costs a run.
 
-`python -m benchmarks.board` takes some twenty minutes on a quiet machine; --parts leaves some of it out. Rows that need
+`python -m benchmarks.board` takes some half an hour on a quiet machine; --parts leaves some of it out. Rows that need
 Chromium are left out without one.
 """
 
@@ -33,18 +33,19 @@ def measure(given: argparse.Namespace) -> Iterator[Measurement]:
             write_runs(folder, given.runs, given.rows)
             yield from measure_answers(folder, given.runs, given.rows, given.models[-1])
         if "speed" in given.parts and browser is not None:
-            yield from measure_slowdown(browser, folder, given.models[-1], given.steps, given.pairs)
+            for model in given.models:
+                yield from measure_slowdown(browser, folder, model, given.seconds, given.pairs)
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["tiny", "smollm2_135m"], help="the last one trains")
+    parser.add_argument("--models", nargs="+", default=["tiny", "smollm2_135m"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--runs", type=int, default=501)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--steps", type=int, default=20, help="steps of each run whose speed is measured")
-    parser.add_argument("--pairs", type=int, default=3, help="runs with a page, and as many without")
+    parser.add_argument("--seconds", type=float, default=45, help="of each run whose speed is measured")
+    parser.add_argument("--pairs", type=int, default=5, help="runs with a page, and as many without")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     print("| measurement | median | processor, s |\n|---|---|---|")
     for row in measure(parser.parse_args()):

@@ -2,11 +2,15 @@
 
 RUN is a finished run folder, by default runs/picture, of which docs/run.svg is drawn too. The board runs for the folder
 that contains RUN and reads it as any other run. Chromium is the system's, driven by playwright.
+
+With `--all FOLDER` every screen is taken into FOLDER instead, whole, in both languages, on a phone and a desktop, light
+and dark: to look at after a change of the page.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shutil
 import subprocess
@@ -14,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +26,42 @@ from fulgurite.board.roots import make_run_id
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 ADDRESS = re.compile(r"https?://\S+\?token=\S+")
-PLANNED = re.compile(r"\d (MB|GB)")
-SCREENS = (
-    # file, screen, language, theme, height, what is visible once the screen is complete
-    ("board-start.png", "start", "en", "light", 860, PLANNED),
-    ("board-parameters.png", "parameters", "en", "light", 860, "optim.lr"),
-    ("board-run.png", "run/{id}", "en", "light", 1000, re.compile("tokens", re.IGNORECASE)),
-    ("board-plan.zh.png", "plan", "zh", "dark", 860, PLANNED),
-)
-"""The pictures of docs/board.md, the third of which the README shows too."""
+COMPLETE = {
+    "start": (".outcome-sentence", ".example-text"), "parameters": ("#place-optim\\.lr", ".range-derived"),
+    "plan": (".numbers-row", "#plan-memory", "#plan-lengths"), "run": (".chart-reader", ".sample"),
+    "runs": (".run-table tbody tr",), "learn": ("main h1",),
+}
+"""What is visible on a screen once it has its data."""
+UNFINISHED = "main .spinner, main .stale, .command-bar .stale, main [aria-busy=true]"
 WIDTH = 1280
 FIRST_PLAN_MS = 180_000
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of one screen; `height` is that of the window, None for the whole screen."""
+
+    file: str
+    screen: str
+    language: str = "en"
+    theme: str = "light"
+    width: int = WIDTH
+    height: int | None = 860
+
+
+PICTURES = (
+    Picture("board-start.png", "start"), Picture("board-parameters.png", "parameters"),
+    Picture("board-run.png", "run", height=1000), Picture("board-plan.zh.png", "plan", "zh", "dark"),
+)
+"""The pictures of docs/board.md, the third of which the README shows too."""
+
+
+def list_all() -> list[Picture]:
+    """Returns a picture of each screen in each language, width and theme."""
+    return [
+        Picture(f"{screen}-{language}-{width}-{theme}.png", screen, language, theme, width, None)
+        for screen, language, width, theme in itertools.product(COMPLETE, ("en", "zh"), (360, WIDTH), ("light", "dark"))
+    ]
 
 
 @contextmanager
@@ -47,35 +77,41 @@ def serve(folder: Path) -> Iterator[str]:
         server.terminate()
 
 
-def take(page: Any, origin: str, run_id: str) -> None:
-    """Takes every picture of SCREENS with a page that is logged in."""
-    state = page.context.storage_state()
-    for name, screen, language, theme, height, complete in SCREENS:
-        context = page.context.browser.new_context(
-            storage_state=state, viewport={"width": WIDTH, "height": height}, reduced_motion="reduce"
-        )
-        context.add_init_script(
-            f"localStorage.setItem('fulgurite.lang', '{language}'); localStorage.setItem('fulgurite.theme', '{theme}')"
-        )
-        shown = context.new_page()
-        shown.goto(f"{origin}/#/{screen.format(id=run_id)}")
-        shown.get_by_text(complete).first.wait_for(timeout=FIRST_PLAN_MS)
-        shown.wait_for_load_state("load")
-        shown.wait_for_timeout(1500)  # the stream of a run and the data of a screen arrive after it
-        shown.screenshot(path=str(DOCS / name))
-        print(f"docs/{name}: {(DOCS / name).stat().st_size // 1000} kB")
-        context.close()
+def take(page: Any, picture: Picture, run_id: str, path: Path) -> None:
+    """Takes a picture with a new page that has the cookie of the given one."""
+    from playwright.sync_api import expect
+
+    origin = page.url.partition("/#")[0].rstrip("/")
+    context = page.context.browser.new_context(
+        storage_state=page.context.storage_state(), viewport={"width": picture.width, "height": picture.height or 800},
+        reduced_motion="reduce",
+    )
+    context.add_init_script(
+        f"localStorage.setItem('fulgurite.lang', '{picture.language}'); "
+        f"localStorage.setItem('fulgurite.theme', '{picture.theme}')"
+    )
+    shown = context.new_page()
+    shown.goto(f"{origin}/#/{picture.screen}{f'/{run_id}' if picture.screen == 'run' else ''}")
+    for selector in COMPLETE[picture.screen]:
+        shown.locator(selector).first.wait_for(timeout=FIRST_PLAN_MS)
+    expect(shown.locator(UNFINISHED)).to_have_count(0, timeout=FIRST_PLAN_MS)
+    shown.screenshot(path=str(path), full_page=picture.height is None)
+    print(f"{path.name}: {path.stat().st_size // 1000} kB", flush=True)
+    context.close()
 
 
 def main() -> None:
     """Takes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, nargs="?", default=Path("runs/picture"))
-    run = parser.parse_args().run.resolve()
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="every screen, in every way, into this folder")
+    given = parser.parse_args()
+    run, folder = given.run.resolve(), DOCS if given.all is None else given.all.resolve()
     if not (run / "metrics.jsonl").is_file():
         raise SystemExit(f"{run} is not a run folder; the docstring of benchmarks/picture.py has the command.")
     from playwright.sync_api import sync_playwright
 
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as driver:
         copy = Path(scratch).resolve() / "runs" / run.name
         shutil.copytree(run, copy)
@@ -83,7 +119,8 @@ def main() -> None:
         with serve(copy.parents[1]) as address:
             page = browser.new_context().new_page()
             page.goto(address)
-            take(page, address.partition("/?")[0], make_run_id(copy))
+            for picture in PICTURES if given.all is None else list_all():
+                take(page, picture, make_run_id(copy), folder / picture.file)
         browser.close()
 
 

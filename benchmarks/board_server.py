@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,7 +31,14 @@ PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ??
 SPEED = "train/tokens_per_second"
 FIRST_ROWS = 3
 """Rows of a run that are left out: the first steps are slower."""
-PLAIN = ("logger=none", "stage.prompts=[]", "data.val_fraction=0", "trainer.save_every=100000")
+LONG = 10_000_000
+PLAIN = (
+    "logger=none", "stage.prompts=[]", "data.val_fraction=0", f"trainer.max_steps={LONG}",
+    f"trainer.eval_every={LONG}", f"trainer.save_every={LONG}",
+)
+"""A run that does nothing but train, until it is killed."""
+OPENING_SECONDS = 5.0
+"""What a page takes to open is not part of what it costs while it is open."""
 
 
 @dataclass
@@ -132,43 +139,95 @@ def measure_answers(folder: Path, count: int, rows: int, model: str) -> list[Mea
     return found
 
 
-def measure_slowdown(browser: Any, folder: Path, model: str, steps: int, pairs: int) -> list[Measurement]:
-    """Returns the tokens a second of a run with and without its page in Chromium, one run after the other in turn."""
-    speeds: dict[bool, list[float]] = {True: [], False: []}
+@dataclass(frozen=True)
+class WatchedSpan:
+    """Some seconds of a run that trains: its speed, and what the board beside it used of the processor."""
+
+    tokens_per_second: float
+    server: float
+    """Processor seconds a minute, of the server and its child processes."""
+    browser: float
+    """Processor seconds a minute, of all processes of Chromium."""
+
+
+def measure_slowdown(
+    browser: Any, folder: Path, model: str, seconds: float, pairs: int
+) -> Iterator[Measurement]:
+    """Yields what an open page costs a run: pairs of a run with its page and one without, in turn the one and the other
+    first, so that a machine that slows down does not favour one of them."""
+    found: dict[bool, list[WatchedSpan]] = {True: [], False: []}
     with serve(folder, "--lazy", logs_in=False) as board:
         context = browser.new_context()
         context.new_page().goto(board.address)
         for number in range(pairs):
             for watched in (True, False) if number % 2 else (False, True):
-                run = folder / "runs" / f"speed-{number}-{'page' if watched else 'alone'}"
+                run = folder / "runs" / f"speed-{model}-{number}-{'page' if watched else 'alone'}"
                 page = context.new_page() if watched else None
-                speeds[watched].append(train_run(folder, run, model, steps, page, board.origin))
+                found[watched].append(watch_run(folder, run, model, seconds, page, board))
                 if page is not None:
                     page.close()
         context.close()
-    alone, page_open = median(speeds[False]), median(speeds[True])
-    return [
-        Measurement(f"run of {model}: tokens a second without a page", f"{alone:.1f}"),
-        Measurement(f"run of {model}: tokens a second with its page open", f"{page_open:.1f}"),
-        Measurement("difference", f"{page_open / alone - 1:+.1%}"),
-    ]
+    alone, beside = ([span.tokens_per_second for span in found[watched]] for watched in (False, True))
+    ratios = sorted(b / a - 1 for a, b in zip(alone, beside, strict=True))
+    yield Measurement(f"run of {model}: tokens a second without a page", f"{median(alone):.1f}")
+    yield Measurement(f"run of {model}: tokens a second with its page open", f"{median(beside):.1f}")
+    pairs_text = f"{median(ratios):+.1%} ({ratios[0]:+.1%} to {ratios[-1]:+.1%})"
+    yield Measurement(f"run of {model}: difference, median of {pairs} pairs and their range", pairs_text)
+    yield Measurement("a minute of an open page: server", "", median(span.server for span in found[True]))
+    yield Measurement("a minute of an open page: browser", "", median(span.browser for span in found[True]))
 
 
-def train_run(folder: Path, run: Path, model: str, steps: int, page: Any, origin: str) -> float:
-    """Trains a run in a process, with a page that shows it if one is given; returns its median tokens a second."""
-    words = [f"model={model}", f"trainer.max_steps={steps}", f"trainer.eval_every={steps}", f"run_dir={run}", *PLAIN]
-    command = [sys.executable, "-m", "fulgurite", "train", *words]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env={**os.environ, "FULGURITE_LANG": "en"}) as process:
-        while page is not None and process.poll() is None:
-            if page.url == "about:blank" and (run / "metrics.jsonl").exists():
-                page.goto(f"{origin}/#/run/{make_run_id(run)}")
-            page.wait_for_timeout(100)
-        printed = process.communicate()[0]
-    if process.returncode:
-        raise SystemExit(f"{' '.join(words)} ended with {process.returncode}: {printed[-500:]}")
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return median([row[SPEED] for row in rows if SPEED in row][FIRST_ROWS:])
+def watch_run(
+    folder: Path, run: Path, model: str, seconds: float, page: Any, board: ServedBoard
+) -> WatchedSpan:
+    """Trains a run in a process, with a page that shows it if one is given, and looks at it for some seconds."""
+    words = [f"model={model}", f"run_dir={run}", *PLAIN]
+    with (folder / "train.log").open("w+", encoding="utf-8") as log:
+        process = subprocess.Popen([sys.executable, "-m", "fulgurite", "train", *words], cwd=folder, stdout=log,
+                                   stderr=log)
+        try:
+            while len(read_rows(run)) <= FIRST_ROWS:
+                if process.poll() is not None:
+                    raise SystemExit(f"{' '.join(words)} ended: {(folder / 'train.log').read_text()[-500:]}")
+                time.sleep(0.2)
+            if page is not None:
+                page.goto(f"{board.origin}/#/run/{make_run_id(run)}")
+                page.locator(".chart-reader").first.wait_for()
+            time.sleep(OPENING_SECONDS)
+            # playwright is not asked for anything meanwhile: its own process would be part of what is measured
+            rows, used, begin = len(read_rows(run)), sum_processor(board), time.perf_counter()
+            time.sleep(seconds)
+            minutes = (time.perf_counter() - begin) / 60
+            server, chromium = ((b - a) / minutes for a, b in zip(used, sum_processor(board), strict=True))
+            return WatchedSpan(compute_speed(read_rows(run)[rows:]), server, chromium)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def read_rows(run: Path) -> list[dict[str, Any]]:
+    """Returns the whole rows of a run that have a speed."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [row for row in map(json.loads, lines) if SPEED in row]
+
+
+def compute_speed(rows: list[dict[str, Any]]) -> float:
+    """Returns the tokens a second of all rows together: a page costs in bursts, which the median of rows would hide."""
+    tokens = [later["tokens"] - row["tokens"] for row, later in pairwise(rows)]
+    return sum(tokens) / sum(count / row[SPEED] for count, row in zip(tokens, rows[1:], strict=True))
+
+
+def sum_processor(board: ServedBoard) -> tuple[float, float]:
+    """Returns the processor seconds that the server and Chromium have used so far."""
+    server = [board.process, *board.process.children(recursive=True)]
+    chromium = [child for child in psutil.Process().children(recursive=True) if child.name().startswith("chrom")]
+    return _add_times(server), _add_times(chromium)
+
+
+def _add_times(processes: list[psutil.Process]) -> float:
+    times = [process.cpu_times() for process in processes]
+    return sum(found.user + found.system for found in times)
 
 
 @contextmanager
