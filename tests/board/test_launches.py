@@ -141,8 +141,10 @@ def test_the_next_board_finds_a_command_and_stops_it(launches: Launches, tmp_pat
     assert other.describe(again, True)["state"] == "running"
     assert other.find_running(tmp_path / "run") == again
     assert other.find_training() == again
+    assert other.list_alive() == [again]
     other.stop(again)
     wait_until(lambda: not other.is_alive(again))
+    assert other.list_alive() == []
     assert other.read_exit(again) == 130
     assert other.describe(again, True)["output"].endswith("saved")
 

@@ -117,7 +117,9 @@ def test_importance_is_computed_beside_the_server_and_once(folder: Path, monkeyp
     begin = time.process_time()
     assert shelf.describe(folder)["importance"] == {}
     assert time.process_time() - begin < 1.0
-    wait_until(lambda: shelf.describe(folder)["importance"] != {}, 60)
+    assert shelf.list_computing() == [str(folder)]
+    wait_until(lambda: not shelf.list_computing(), 60)
+    assert shelf.describe(folder)["importance"] != {}
     assert set(shelf.describe(folder)["importance"]) <= set(SPACES)
     monkeypatch.setattr("fulgurite.board.sweeps.start_importance", None)
     shelf.describe(folder)

@@ -148,6 +148,14 @@ def test_list_changes_with_a_run_a_state_or_a_trial(tmp_path: Path, monkeypatch:
     assert watcher.poll() == []
 
 
+def test_list_changes_when_a_command_has_ended(tmp_path: Path) -> None:
+    alive = ["one"]
+    watcher = ListWatcher(RunCatalogue(Roots([tmp_path], tmp_path)), lambda: alive)
+    assert [watcher.poll(), watcher.poll()] == [[], []]
+    alive.clear()
+    assert names(watcher.poll()) == ["runs"]
+
+
 def test_progress_is_told_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(tmp_path / "a")
     watcher = ListWatcher(RunCatalogue(Roots([tmp_path], tmp_path)))

@@ -75,6 +75,8 @@ class Launches:
         self._folder, self._base, self._command = folder, base, tuple(command)
         self._lock = threading.RLock()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended: set[str] = set()
+        """The ids of commands that have ended, which need not be looked for again."""
         self._records = {record.id: record for record in _read_records(folder)}
 
     def start(self, kind: str, words: Sequence[str], folder: Path) -> LaunchRecord:
@@ -121,6 +123,10 @@ class Launches:
         with self._lock:
             return sorted(self._records.values(), key=lambda record: record.started, reverse=True)
 
+    def list_alive(self) -> list[LaunchRecord]:
+        """Returns the records of the commands that are running, the newest first."""
+        return [record for record in self.list_records() if self.is_alive(record)]
+
     def find(self, launch_id: str) -> LaunchRecord:
         """Returns a record by its id. Raises HttpError if there is none."""
         with self._lock:
@@ -131,18 +137,21 @@ class Launches:
     def find_running(self, folder: Path) -> LaunchRecord | None:
         """Returns the command that is running in a folder, or in a folder above it, as a search does."""
         places = {str(folder), str(folder.parent)}
-        return next((r for r in self.list_records() if r.folder in places and self.is_alive(r)), None)
+        return next((r for r in self.list_alive() if r.folder in places), None)
 
     def find_training(self) -> LaunchRecord | None:
         """Returns a command of this board that trains now."""
-        return next((r for r in self.list_records() if r.kind in TRAINS and self.is_alive(r)), None)
+        return next((r for r in self.list_alive() if r.kind in TRAINS), None)
 
     def is_alive(self, record: LaunchRecord) -> bool:
         """Returns whether the process of a record is running; its id alone may be another's by now."""
+        if record.id in self._ended:
+            return False
         child = self._children.get(record.id)
-        if child is not None:
-            return child.poll() is None
-        return is_same(record.pid, record.birth)
+        alive = child.poll() is None if child is not None else is_same(record.pid, record.birth)
+        if not alive and record.pid:  # without an id it is about to be started
+            self._ended.add(record.id)
+        return alive
 
     def wait_for_end(self, record: LaunchRecord, seconds: float) -> bool:
         """Waits until a command has ended, at most so long; returns whether it has."""

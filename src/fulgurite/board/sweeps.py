@@ -200,6 +200,11 @@ class SweepShelf:
                 self._computing[folder] = (complete, start_importance(folder / "study.db"))
             return known[1]
 
+    def list_computing(self) -> list[str]:
+        """Returns the searches whose importance is being computed."""
+        with self._lock:
+            return [str(folder) for folder, (_, child) in self._computing.items() if child.poll() is None]
+
     def close(self) -> None:
         """Ends what is being computed."""
         with self._lock:

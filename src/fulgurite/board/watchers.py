@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,13 @@ class RunWatcher:
 
 
 class ListWatcher:
-    """Whether the list of runs and searches has changed."""
+    """Whether the list of runs and searches has changed, or what is busy with them (`list_busy`)."""
 
     PROGRESS_EVERY = 5.0
     """Seconds after which steps that were taken count as a change."""
 
-    def __init__(self, catalogue: RunCatalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogue: RunCatalogue, list_busy: Callable[[], Sequence[str]] = tuple) -> None:
+        self._catalogue, self._list_busy = catalogue, list_busy
         self._seen: tuple[Any, ...] | None = None
         self._steps: tuple[Any, ...] = ()
         self._sent = 0.0
@@ -120,6 +121,7 @@ class ListWatcher:
         seen = (
             tuple((run.id, run.summary.state, run.summary.started) for run in runs),
             tuple((str(folder), sign_sweep(folder)) for folder in self._catalogue.list_sweeps()),
+            tuple(self._list_busy()),  # a command ends a little after its run
         )
         steps, now = tuple(run.summary.steps for run in runs), time.monotonic()
         is_first, changed = self._seen is None, seen != self._seen

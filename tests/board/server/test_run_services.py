@@ -32,6 +32,15 @@ def test_a_launch_has_its_run_as_soon_as_the_folder_has_one(services: RunService
     assert services.describe_launch(record("export", folder / "export-merged"))["run"] == make_run_id(folder)
 
 
+def test_what_is_busy_are_commands_of_the_own_folders_and_searches(
+    services: RunServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = record("train", services.board.roots.folders[0] / "a")
+    monkeypatch.setattr(services.launches, "list_alive", lambda: [own, record("train", tmp_path / "elsewhere")])
+    monkeypatch.setattr(services.sweeps, "list_computing", lambda: ["a search"])
+    assert services.list_busy() == [own.id, "a search"]
+
+
 def test_a_search_has_an_id_of_its_own(services: RunServices) -> None:
     folder = services.board.roots.folders[0] / "search"
     folder.mkdir()

@@ -60,7 +60,7 @@ def _list_reading_routes(services: RunServices) -> list[Route]:
         return stream(follow(watcher.poll))
 
     def follow_runs(request: Request) -> Response:
-        return stream(follow(ListWatcher(services.catalogue).poll))
+        return stream(follow(ListWatcher(services.catalogue, services.list_busy).poll))
 
     def show_launch(request: Request) -> Response:
         return answer(services.describe_launch(services.find_launch(request.path_params["id"])))

@@ -62,6 +62,12 @@ class RunServices:
             "launches": [self.describe_launch(record) for record in own[:MOST_LAUNCHES]],
         }
 
+    def list_busy(self) -> list[str]:
+        """Returns the commands of these roots that are running, and the searches whose importance is computed: their
+        ends change the list of runs."""
+        alive = [record.id for record in self.launches.list_alive() if self.is_own(record)]
+        return [*alive, *self.sweeps.list_computing()]
+
     def is_own(self, record: LaunchRecord) -> bool:
         """Returns whether a launch belongs to the roots of this board: the cache is shared with other boards."""
         return any(Path(record.folder).is_relative_to(root) for root in self.board.roots.folders)
