@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import pytest
@@ -23,6 +24,8 @@ WIDE = {
 }
 """A tiny model made wide: what it needs is computed, never built. With moments of eight bits, full fine-tuning takes
 0.85 of the 8 GB that the board finds, which is tight; nothing milder than an adapter is left."""
+TRIALS = {"en": 4, "zh": 1}
+"""Trials of a search after which its best is opened."""
 FINISHED = {"en": "finished", "zh": "已完成"}
 
 
@@ -39,8 +42,8 @@ def test_reader_of_the_article(open_page: OpenPage, lang: str) -> None:
     page = watched.page
     page.locator('input[type=radio][value="file"]').check(force=True)
     page.locator("#field-data\\.path").fill("runs/my.jsonl")
-    page.locator(".examples").wait_for(timeout=60_000)
-    assert "What is 0 + 1?" in page.locator(".examples").inner_text()
+    # until the file is read, the examples are those of the shipped data
+    page.locator(".examples", has_text="What is 0 + 1?").wait_for(timeout=60_000)
     watched.go("parameters")
     page.locator("#row-optim\\.lr").fill("5e-5")
     advice = page.locator("#row-optim\\.lr-advice.warning")
@@ -116,7 +119,8 @@ def test_mistake(open_page: OpenPage, lang: str) -> None:
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_sweep(open_page: OpenPage, lang: str) -> None:
-    """Starts a search of four trials, watches them, and opens the best."""
+    """Starts a search of four trials, watches them, and opens the best. In Chinese it is stopped after the first one,
+    which takes half of the time."""
     watched = open_with_draft(open_page, "parameters", values={**SHORT, "sweep.trials": "4"}, lang=lang)
     page = watched.page
     wait_for_plan(page)
@@ -133,7 +137,12 @@ def test_sweep(open_page: OpenPage, lang: str) -> None:
     watched.wait_until(lambda: bool(find_new()), seconds=120, what="the search")
     search = page.locator(".sweep", has_text=find_new()[0].rpartition("/")[2])
     search.locator("tbody tr").first.wait_for(timeout=90_000)
-    watched.wait_until(lambda: search.locator("tbody .state.is-finished").count() == 4, seconds=180, what="trials")
+    finished = search.locator("tbody .state.is-finished")
+    watched.wait_until(lambda: finished.count() >= TRIALS[lang], seconds=180, what="trials")
+    stop = search.get_by_role("button", name=re.compile("the command|该命令"))
+    if lang == "zh":
+        stop.click()
+    stop.wait_for(state="detached", timeout=60_000)
     search.locator("tr.is-best a").first.click()
     page.locator(".run-head .state.is-finished").wait_for()
     assert page.locator(".run-head .state").inner_text().strip() == FINISHED[lang]
