@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -45,10 +46,20 @@ def skip_without_gpu(items: Iterable[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no GPU"))
 
 
-def pytest_collection_finish() -> None:
-    """What was imported stays: the garbage collector need not walk over it each time a test asks for a collection."""
-    gc.collect()
-    gc.freeze()
+_frozen = 0
+"""The number of modules when the garbage collector last left everything out."""
+
+
+def pytest_runtest_setup() -> None:
+    """Leaves what was imported out of garbage collection: each run ends with one, which would walk over all libraries.
+
+    Before a test, so that what the last one left is collected first; again if a test imported further libraries.
+    """
+    global _frozen
+    if len(sys.modules) > _frozen + 100:
+        gc.collect()
+        gc.freeze()
+        _frozen = len(sys.modules)
 
 
 def cells(rows: Iterable[str], columns: Sequence[str], **values: Any) -> list[Any]:

@@ -47,6 +47,7 @@ def wide(tmp_path: Path) -> list[str]:
     return [*words, "stage.max_new_tokens=8"]
 
 
+@pytest.mark.matrix
 def test_grpo_with_lora_raises_a_count_by_one_and_a_half(tmp_path: Path, wide: list[str]) -> None:
     words = ["optim.lr=1e-2", "trainer.max_steps=30", "stage.kl_coefficient=0.001"]
     folder = tiny(tmp_path / "run", *GRPO, *wide, *words)
@@ -63,6 +64,7 @@ def test_ppo_raises_a_count_by_two_and_its_value_head_knows_it(tmp_path: Path) -
     assert column(folder, "train/value")[-1] > 1
 
 
+@pytest.mark.matrix
 def test_ppo_with_lora_raises_a_count_by_one_and_a_half(tmp_path: Path, wide: list[str]) -> None:
     words = ["optim.lr=5e-3", "trainer.max_steps=46", "trainer.global_batch_size=64", "stage.minibatches=1",
         "stage.kl_coefficient=0.02"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tests.end_to_end.runs import FULL_ONLY, RATES, SMALL, losses, rows, tiny, weights
+from tests.forked import train_in_two_processes
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import load_options
@@ -187,13 +186,10 @@ def test_two_processes_are_one(tmp_path: Path, name: str) -> None:
         words += ["data=file", f"data.path={tmp_path / 't.jsonl'}", "data.packing=none"]
     one = tiny(tmp_path / "one", *words)
     two = tmp_path / "two"
-    command = [
-        sys.executable, "-m", "fulgurite", "train", "model=tiny", "precision=fp32", "stage.prompts=[]",
-        f"run_dir={two}",
-        "strategy=ddp", "trainer.devices=2", "plan.allow=[steps.too-few]", *words,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    train_in_two_processes([
+        "model=tiny", "precision=fp32", "stage.prompts=[]", f"run_dir={two}", "strategy=ddp", "trainer.devices=2",
+        "plan.allow=[steps.too-few]", *words,
+    ])
     assert losses(two) == pytest.approx(losses(one), rel=1e-6)
     evaluated = [[r["val/loss"] for r in rows(folder) if "val/loss" in r] for folder in (one, two)]
     assert len(evaluated[0]) == 2

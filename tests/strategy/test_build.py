@@ -109,7 +109,8 @@ def start_process(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STARTS)
+# test_cluster.py starts torchrun too, with what the page of a service passes to it.
+@pytest.mark.parametrize("name", ["machines", "srun", pytest.param("torchrun", marks=pytest.mark.matrix)])
 def test_two_processes_are_one_whoever_starts_them(name: str, tmp_path: Path) -> None:
     """Nobody gives them a folder: the first process names it for both."""
     start, words = STARTS[name]
