@@ -10,7 +10,7 @@ import pytest
 from tests.data.made_records import A, Q, Write, nested, read, refused, source_of
 
 from fulgurite.data.example import Message
-from fulgurite.data.tool_calls import OWN_ARGUMENTS
+from fulgurite.data.tool_calls import OWN_ARGUMENTS, format_call
 from fulgurite.errors import DataError
 
 FORMS_OF_A_CALL: dict[str, dict[str, Any]] = {
@@ -101,3 +101,11 @@ def test_arguments_of_the_template_in_a_record(given: Any, stage: str, write: Wr
 def test_wrong_arguments_of_the_template_are_refused(given: Any, said: str, write: Write) -> None:
     with pytest.raises(DataError, match=said):
         source_of(write, [{"messages": [Q, A], "chat_template_kwargs": given}]).check()
+
+
+@pytest.mark.parametrize(("arguments", "shown"), [
+    ({}, "f()"), ({"x": "a \"b\"", "n": 1, "o": {"k": [None]}}, 'f(x="a \\"b\\"", n=1, o={"k": [null]})'),
+    ("text", 'f("text")'), (None, "f(null)"), ({"x": "é"}, 'f(x="é")'),
+])
+def test_a_call_is_shown_on_one_line(arguments: Any, shown: str) -> None:
+    assert format_call({"function": {"name": "f", "arguments": arguments}}) == shown

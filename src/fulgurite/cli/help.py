@@ -88,7 +88,7 @@ def describe_chat() -> str:
         """fulgurite chat run=RUN | model=FOLDER_OR_OPTION [NAME=VALUE ...]
 
 Talks with what a run has trained, or with a model. Questions may be piped in, one a line.
-While you chat: /reset forgets the conversation, /system TEXT sets the system message, /quit leaves (so does Ctrl-D).
+While you chat: /help lists the commands, such as /reset (forgets the conversation) and /quit (leaves; so does Ctrl-D).
 Ctrl-C stops an answer.
 Code that a run's config.yaml names (plugins=[...], model.trust_remote_code=true with model.revision=...) runs only if
 you add those words here.

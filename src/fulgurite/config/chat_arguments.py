@@ -55,3 +55,18 @@ class ChatConfig:
         None, "The system message.", source="Ours", advice="Give the one that the training data has.",
         empty=Empty("none of ours; a template may have its own"),
     )
+    tools: str | None = knob(
+        None,
+        "A file of functions that the model may call: .json (descriptions in OpenAI's form) or .py (its code runs).",
+        source="Ours; the form of OpenAI's chat API and of transformers' apply_chat_template",
+        advice="Give the functions that the training data has; docs/tools.md.",
+        empty=Empty("none"), interacts={"chat.tool_rounds": "limits the calls in one answer"},
+        misread="Without code nothing is computed: you type the result of each call.",
+    )
+    tool_rounds: int = knob(
+        5, "How many times the model may call functions before it has to answer.",
+        source="Ours; as a guard against endless calls", bounds=at_least(1), usual=between(1, 20),
+        advice="More if a question needs several steps.", raise_when="When questions need more steps.",
+        lower_when="When the model repeats the same call.", time="Each round generates once more.",
+        interacts={"chat.tools": "without functions there are no rounds"},
+    )

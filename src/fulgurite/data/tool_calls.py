@@ -147,3 +147,12 @@ def _parse_arguments(function: Fields) -> dict[str, Any]:
 def write_calls(calls: Sequence[Mapping[str, Any]]) -> str:
     """Formats the calls as text, each `{"name": ..., "arguments": {...}}` on a line of its own."""
     return "\n".join(json.dumps(call["function"], ensure_ascii=False) for call in calls)
+
+
+def format_call(call: Mapping[str, Any]) -> str:
+    """Formats a call for a reader: `name(key="text", other=1)`, with each value as JSON."""
+    function = call["function"]
+    given = function.get("arguments")
+    if not isinstance(given, Mapping):
+        return f"{function['name']}({json.dumps(given, ensure_ascii=False)})"
+    return f"{function['name']}({', '.join(f'{k}={json.dumps(v, ensure_ascii=False)}' for k, v in given.items())})"

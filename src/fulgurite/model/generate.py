@@ -18,11 +18,12 @@ from fulgurite.model.tokenizer_check import get_padding, refuse_unknown
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A generated answer. `tokens` counts its tokens with the stop token; `stopped` is false if the limit cut it
-    off."""
+    off. `raw` is the text with its special tokens, up to the stop token: some templates write calls with them."""
 
     text: str
     tokens: int
     stopped: bool
+    raw: str = ""
 
 
 def generate(
@@ -99,7 +100,8 @@ def build_sampling_config(
 def _answer(tokenizer: Any, ids: list[int], stop_ids: set[int]) -> Answer:
     end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
     text = tokenizer.decode(ids[:end], skip_special_tokens=True)
-    return Answer(text, len(ids) if end is None else end + 1, end is not None)
+    raw = tokenizer.decode(ids[:end], skip_special_tokens=False)
+    return Answer(text, len(ids) if end is None else end + 1, end is not None, raw)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,9 +15,19 @@ from fulgurite.config.arguments import parse
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.guard import Allowed, split_allowed
 from fulgurite.config.paths import check_run_folder, is_missing_path
-from fulgurite.errors import ConfigError, ModelError, suggest_similar
+from fulgurite.errors import ConfigError, Interrupted, ModelError, suggest_similar
 from fulgurite.language.message import UserMessage, message
+from fulgurite.serve.toolbox import Toolbox, load_toolbox
 from fulgurite.text.console import escape, say
+
+COMMANDS = ("help", "reset", "system", "tools", "quit")
+HELP = message(
+    "/reset         begins a new conversation\n"
+    "/system TEXT   begins one with this system message, or without any\n"
+    "/tools         lists the functions that the model may call\n"
+    "/quit          ends the chat; so does Ctrl-D\n"
+    "Ctrl-C         stops an answer"
+)
 
 
 @dataclass(slots=True)
@@ -37,8 +47,9 @@ def chat_main(words: Sequence[str]) -> int:
     config = read(words)
     if sys.stdin.isatty():
         say(message("Loading ..."))
+    toolbox = load_toolbox(config.tools)
     partner = load_partner(config, allowed)
-    return ChatSession(partner, config, sys.stdout).hold(sys.stdin)
+    return ChatSession(partner, config, sys.stdout, toolbox).hold(sys.stdin)
 
 
 def read(words: Sequence[str]) -> ChatConfig:
@@ -76,7 +87,8 @@ def make_room(partner: Partner, turns: list[Any], build: Callable[[], list[Any]]
                 "this question has {length} tokens, and the model can read at most {limit}; ask a shorter one",
                 length=length, limit=partner.limit,
             )
-        del turns[:2]
+        # A question with its answer, and with the calls and results between them.
+        del turns[: next((n for n, turn in enumerate(turns) if n and turn.role == "user"), len(turns))]
         dropped += 1
     if not dropped:
         return True, UserMessage()
@@ -89,22 +101,27 @@ def make_room(partner: Partner, turns: list[Any], build: Callable[[], list[Any]]
 class ChatSession:
     """One conversation, whose answers are written to `out` as they are generated."""
 
-    def __init__(self, partner: Partner, config: ChatConfig, out: TextIO) -> None:
+    def __init__(
+        self, partner: Partner, config: ChatConfig, out: TextIO, toolbox: Toolbox | None = None
+    ) -> None:
         self._partner, self._config, self._out = partner, config, out
+        self._toolbox = toolbox or Toolbox()
         self._turns: list[Any] = []
         self._system = config.system
         self._answers = 0
+        self._source: TextIO = sys.stdin
 
     def hold(self, source: TextIO) -> int:
         """Answers each line of `source` until its end or /quit. Shows a prompt on a terminal. Returns 0."""
-        person = source.isatty()
+        person, self._source = source.isatty(), source
         if person:
-            commands = message("Type a message. Commands: /reset (start again), /system TEXT (system message), /quit.")
-            self._write(f"{commands}\n")
+            self._write(f"{message('Type a message. /help lists the commands.')}\n")
         self._report_moved_system()
+        if self._toolbox.tools and self._partner.template.call_form is None:
+            self._note(message("calls in the form of this chat template cannot be read; they are shown as text"))
         while True:
             try:
-                line = _ask(person, source)
+                line = _ask(source)
             except KeyboardInterrupt:
                 self._write("\n")
                 continue
@@ -137,38 +154,106 @@ class ChatSession:
             else:
                 self._note(message("a new conversation without a system message"))
             self._report_moved_system()
+        elif name == "help":
+            self._write(f"{HELP}\n")
+        elif name == "tools":
+            self._list_tools()
         else:
             self._note(message(
-                "there is no command /{name}; use /reset, /system TEXT or /quit.{hint}",
-                name=escape(name), hint=suggest_similar(name, ("reset", "system", "quit")),
+                "there is no command /{name}; /help lists the commands.{hint}",
+                name=escape(name), hint=suggest_similar(name, COMMANDS),
             ))
         return True
 
+    def _list_tools(self) -> None:
+        if not self._toolbox.tools:
+            self._note(message("no functions; give a file with tools=..."))
+        for tool in self._toolbox.tools:
+            function = tool["function"]
+            about = " ".join(str(function.get("description") or "").split())
+            self._write(escape(f"  {function['name']}: {about}" if about else f"  {function['name']}") + "\n")
+
     def answer(self, text: str) -> None:
-        """Streams the answer to `text`, and remembers both, also if Ctrl-C stopped the answer."""
+        """Streams the answer to `text`, and remembers both, also if Ctrl-C stopped the answer.
+
+        If the model calls functions, their results are given to it, and it goes on, up to `tool_rounds` times.
+        """
         from fulgurite.data.example import Message
+
+        said = [Message("user", text)]
+        for left in reversed(range(self._config.tool_rounds + 1)):
+            answered = self._generate(said)
+            if answered is None:
+                return
+            if answered.tool_calls and left == 0:
+                self._note(message("stopped after tool_rounds={limit}", limit=self._config.tool_rounds))
+                answered = _write_as_text(answered)
+            said.append(answered)
+            if not answered.tool_calls:
+                break
+            results = self._find_results(answered.tool_calls)
+            if results is None:
+                self._note(message("stopped; the question and its calls are dropped"))
+                return
+            said += results
+        self._turns += said
+
+    def _generate(self, said: list[Any]) -> Any:
+        """Streams one answer, and returns it as a message; None after a note if there is none."""
         from fulgurite.model.generate import generate
         from fulgurite.model.streaming import Stream
 
-        if not self._make_room(text):
-            return
-        stream = Stream(self._partner.tokenizer, self._out)
+        if not self._make_room(said):
+            return None
+        partner, tools = self._partner, self._toolbox.tools
+        stream = Stream(partner.tokenizer, self._out, partner.template.build_call_parser(tools) if tools else None)
         try:
             done = generate(
-                self._partner.model, self._partner.tokenizer, self._partner.template, self._messages(text),
+                partner.model, partner.tokenizer, partner.template, self._messages(said),
                 max_new_tokens=self._config.max_new_tokens, temperature=self._config.temperature,
-                top_p=self._config.top_p, streamer=stream, seed=self._seed(), context=self._partner.context(),
-                length=self._partner.limit,
+                top_p=self._config.top_p, streamer=stream, seed=self._seed(), context=partner.context(),
+                length=partner.limit,
             )
-            answer, note = done.text, self._describe_cut(done.tokens) if not done.stopped else UserMessage()
+            answer = partner.template.answer(done.raw if tools else done.text, tools)
+            note = self._describe_cut(done.tokens) if not done.stopped else UserMessage()
         except ModelError as error:
             self._note(error.message)
-            return
+            return None
         except KeyboardInterrupt:
-            answer, note = stream.text, message("stopped")
+            # A call before the interruption is not made: its text is a part of the answer.
+            answer, note = partner.template.answer(stream.text), message("stopped")
         self._write(f" ({note})\n" if note else "\n")
-        self._turns += [Message("user", text), self._partner.template.answer(answer)]
+        for damaged in stream.damaged:
+            self._note(message("a call cannot be read: {reason}", reason=damaged.reason))
         self._answers += 1
+        return answer
+
+    def _find_results(self, calls: Sequence[Any]) -> list[Any] | None:
+        """Returns a message with the result of each call: of its function, or as the person types it; None if the
+        person stops."""
+        from fulgurite.data.example import Message
+
+        results = []
+        for call in calls:
+            name = call["function"]["name"]
+            prompt = f"  {escape(name)} = "
+            try:
+                result = self._toolbox.compute(name, call["function"]["arguments"])
+                if result is None:
+                    result = _ask(self._source, prompt)
+                    computed = not self._source.isatty()
+                else:
+                    computed = True
+            except (KeyboardInterrupt, Interrupted):
+                self._write("\n")
+                return None
+            if result is None:
+                return None
+            result = result.strip()
+            if computed:
+                self._write(f"{prompt}{escape(result)}\n")
+            results.append(Message("tool", result, name=name, call_id=call.get("id", "")))
+        return results
 
     def _describe_cut(self, tokens: int) -> UserMessage:
         if tokens >= self._config.max_new_tokens:
@@ -181,19 +266,19 @@ class ChatSession:
         if self._system and not self._partner.template.dialect.system:
             self._note(message("the chat template has no system message; it is put before the first question"))
 
-    def _make_room(self, text: str) -> bool:
+    def _make_room(self, said: list[Any]) -> bool:
         """Drops the oldest turns, with a note, until question and answer fit into the model's length. Returns False if
-        the question alone is too long."""
-        fits, note = make_room(self._partner, self._turns, lambda: self._messages(text))
+        the question alone, with its calls and results, is too long."""
+        fits, note = make_room(self._partner, self._turns, lambda: self._messages(said))
         if note:
             self._note(note)
         return fits
 
-    def _messages(self, text: str) -> list[Any]:
-        from fulgurite.data.example import Message
+    def _messages(self, said: list[Any]) -> Any:
+        from fulgurite.data.example import Conversation, Message
 
         system = [Message("system", self._system)] if self._system else []
-        return [*system, *self._turns, Message("user", text)]
+        return Conversation((*system, *self._turns, *said), self._toolbox.tools)
 
     def _seed(self) -> int | None:
         return None if self._config.seed is None else self._config.seed + self._answers
@@ -206,14 +291,22 @@ class ChatSession:
         self._out.flush()
 
 
-def _ask(person: bool, source: TextIO) -> str | None:
+def _write_as_text(answered: Any) -> Any:
+    """Returns an answer whose calls are not made: as text, so that the conversation may go on after it."""
+    from fulgurite.data.tool_calls import write_calls
+
+    calls = write_calls(answered.tool_calls)
+    return replace(answered, content=f"{answered.content}\n{calls}".strip(), tool_calls=())
+
+
+def _ask(source: TextIO, prompt: str = "> ") -> str | None:
     """Returns one line, or None at the end. On a terminal `input` adds the line editing and history of readline."""
-    if not person:
+    if not source.isatty():
         return source.readline() or None
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401
     try:
-        return input("> ")
+        return input(prompt)
     except EOFError:
         return None
 
