@@ -11,10 +11,10 @@ import torch
 from tests.callback.toy_stage import ToyStage, fit
 
 from fulgurite.callback.samples import Samples, format_prompt, format_side_by_side
-from fulgurite.data.example import Message
+from fulgurite.data.example import Conversation, Message
 from fulgurite.data.template import load_template
 from fulgurite.model.config import Tiny
-from fulgurite.model.generate import continue_prompts
+from fulgurite.model.generate import Answer, continue_prompts
 from fulgurite.model.streaming import printable
 from fulgurite.model.tiny import build
 
@@ -92,6 +92,21 @@ def test_a_chat_prompt_goes_through_the_template(tmp_path: Path, tiny: Any) -> N
     expected = continue_prompts(tiny.model, tiny.tokenizer, ids, template.stop_ids, max_new_tokens=5)
     assert [row["answer"] for row in rows(tmp_path)[:2]] == [a.text for a in expected]
     assert rows(tmp_path)[1]["prompt"] == "system: Be brief.\nuser: Rank?"
+
+
+def test_calls_are_readable(tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = load_template("chatml", tiny.tokenizer)
+    tool = {"type": "function", "function": {"name": "heat", "description": "x", "parameters": {}}}
+    call = {"type": "function", "function": {"name": "heat", "arguments": {"unit": "C"}}}
+    earlier = (
+        Message("user", "Hot?"), Message("assistant", "", (call,)), Message("tool", "20"), Message("user", "Now?"),
+    )
+    written = 'Let me look.\n{"name": "heat", "arguments": {"unit": "C", "days": [1]}}'
+    answers = [Answer(written, 9, True, f"{written}{tiny.tokenizer.eos_token}"), Answer(written, 9, True, written)]
+    monkeypatch.setattr("fulgurite.callback.samples.continue_prompts", lambda *_, **__: answers)
+    fit([samples(tmp_path, tiny, 1, [Conversation(earlier, (tool,)), "Hot?"], template)], steps=1, folder=tmp_path)
+    assert [row["answer"] for row in rows(tmp_path)[:2]] == ['Let me look.\nheat(unit="C", days=[1])', written]
+    assert rows(tmp_path)[0]["prompt"] == 'user: Hot?\nassistant: heat(unit="C")\ntool: 20\nuser: Now?'
 
 
 def test_training_is_the_same_with_and_without_samples(tmp_path: Path, tiny: Any) -> None:

@@ -19,6 +19,7 @@ from rich.text import Text
 from fulgurite.callback.config import SamplesOption
 from fulgurite.callback.context import CallbackContext
 from fulgurite.data.sample_prompts import choose_sample_prompts
+from fulgurite.data.tool_calls import format_call
 from fulgurite.files.atomic import write_file
 from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
@@ -115,7 +116,10 @@ class Samples(pl.Callback):  # type: ignore[misc]
         if not trainer.is_global_zero:
             return
         self.rows += [
-            {"step": step, "prompt": format_prompt(prompt), "answer": a.text, "tokens": a.tokens, "stopped": a.stopped}
+            {
+                "step": step, "prompt": format_prompt(prompt), "answer": self._show(prompt, a), "tokens": a.tokens,
+                "stopped": a.stopped,
+            }
             for prompt, a in zip(self._prompts, answers, strict=True)
         ]
         self._write()
@@ -127,6 +131,13 @@ class Samples(pl.Callback):  # type: ignore[misc]
         return continue_prompts(
             self._model, self._tokenizer, ids, stops, max_new_tokens=self._most, length=self._length, together=together
         )
+
+    def _show(self, prompt: Prompt, answer: Answer) -> str:
+        """Returns the text of an answer; of a prompt with functions, with each call on a line of its own."""
+        tools = getattr(prompt, "tools", ())
+        if self._template is None or not tools:
+            return answer.text
+        return format_message(self._template.answer(answer.raw, tools))
 
     def shortened(self) -> str:
         """Which answers the model's length cuts, in a sentence; empty if none.
@@ -175,7 +186,12 @@ def format_prompt(prompt: Prompt) -> str:
         return prompt
     if len(prompt) == 1:
         return str(prompt[0].content)
-    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
+    return "\n".join(f"{message.role}: {format_message(message)}" for message in prompt)
+
+
+def format_message(message: Any) -> str:
+    """The text of a message, with each of its calls on a line of its own: `name(key="text")`."""
+    return "\n".join([message.content] * bool(message.content) + [format_call(call) for call in message.tool_calls])
 
 
 def format_side_by_side(
