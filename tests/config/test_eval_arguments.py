@@ -38,6 +38,11 @@ def test_a_list_has_commas(text: str, values: list[str]) -> None:
     ([], "needs run=<run folder> or model="), (["run=RUN", "model=tiny"], "and not both"),
     (["run=RUN", "optim.lr=1"], "has no parameter optim.lr"),
     (["run=RUN", "precision=fp32"], "is not possible with run="),
+    (["run=RUN", "against=/nothing"], "against=/nothing does not exist"),
+    (["judged=/nothing.csv"], "judged=/nothing.csv does not exist"),
+    (["run=RUN", "out=x.csv"], "is the table of a comparison"),
+    (["model=tiny", "against=start"], "compares a run with its own beginning"),
+    (["run=RUN", "against=start", "out=RUN/config.yaml"], "exists already"),
     (["run=RUN", "max_examples=0"], "eval.max_examples=0 is not allowed"),
     (["run=RUN", "batch_size=many"], "batch_size must be a whole number"),
 ])

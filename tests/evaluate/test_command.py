@@ -81,3 +81,29 @@ def test_a_wrong_request_is_one_line(
 def test_a_reward_model_writes_no_answers(rm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", f"run={rm}", "metrics=exact_match"]) == 2
     assert "is a reward model" in capsys.readouterr().err
+
+
+def test_a_run_is_compared_with_its_beginning(sft: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "table.csv"
+    words = ["against=start", f"out={table}", "reward=length:3", "max_examples=4", "max_new_tokens=3"]
+    found = run_json(capsys, f"run={sft}", "checkpoint=last", *words)
+    assert found["numbers"]["win_rate/reward/length:3"] == 0.5  # every answer is cut at three tokens
+    assert found["comparison"]["table"] == str(table)
+    key = json.loads((tmp_path / "table.key.json").read_text())
+    assert (key["first"], key["second"]) == (f"{sft}:step-4", f"{sft}:start")
+    assert main(["eval", f"run={sft}", *words]) == 2
+    assert "exists already" in capsys.readouterr().err
+    text = table.read_text().replace(",\n", ",left\n")
+    table.write_text(text)
+    assert main(["eval", f"judged={table}", "--json"]) == 0
+    rate = json.loads(capsys.readouterr().out)
+    assert rate["wins"] + rate["ties"] + rate["losses"] == 4
+    assert main(["eval", f"judged={table}"]) == 0
+    assert "95 % interval" in capsys.readouterr().out
+
+
+def test_a_model_against_itself_ties(sft: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"against={sft}", f"out={tmp_path / 't.csv'}", "max_examples=3", "max_new_tokens=3"]
+    run_json(capsys, f"run={sft}", *words)
+    assert main(["eval", f"judged={tmp_path / 't.csv'}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ties"] == 3

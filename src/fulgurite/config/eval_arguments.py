@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from fulgurite.config.arguments import parse
 from fulgurite.config.guard import Allowed, split_allowed
 from fulgurite.config.paths import check_run_folder
 from fulgurite.config.schema import Empty, at_least, between, knob, list_knobs
-from fulgurite.errors import ConfigError
+from fulgurite.errors import ConfigError, RequestError
 
 START = "start"
-"""The word of `checkpoint` for the model before its training."""
+"""The word of `checkpoint` and `against` for the model before its training."""
 TRAIN_GROUPS = ("stage", "model", "data", "precision", "trainer")
 """The groups of `fulgurite train` whose words an evaluation of a model takes."""
 RUN_GROUPS = ("stage", "data")
@@ -74,9 +75,25 @@ class EvalSettings:
         memory="The key-value cache grows in proportion.",
     )
     seed: int = knob(
-        0, "The seed of the drawn examples, and of answers at a temperature.", source="Ours",
-        bounds=at_least(0), usual=(0, 1, 2), advice="Use the same seed for runs that are compared.",
+        0, "The seed of the drawn examples, of answers at a temperature, and of the sides of a comparison.",
+        source="Ours", bounds=at_least(0), usual=(0, 1, 2), advice="Use the same seed for runs that are compared.",
         leave="No seed is better than another.",
+    )
+    against: str | None = knob(
+        None,
+        "A second run folder, or start for the same run before training: both answer the same questions, in a table "
+        "that a person can judge blind.",
+        source="Pairwise comparison as in MT-Bench, Zheng et al., https://arxiv.org/abs/2306.05685",
+        advice="With eval.metrics or eval.reward the win rate is computed at once.",
+        empty=Empty("no comparison"),
+    )
+    out: str | None = knob(
+        None, "The new CSV file of a comparison; its key is written beside it.", source="Ours",
+        advice="Give the judges the table without the key.", empty=Empty("comparison.csv in the run folder"),
+    )
+    judged: str | None = knob(
+        None, "A judged table: its column `better` has left, right or tie in each row.", source="Ours",
+        advice="The key that was written with the table must be beside it.", empty=Empty("no table"),
     )
 
 
@@ -95,12 +112,41 @@ def read(words: Sequence[str]) -> EvalRequest:
     names = {knob.name for knob in list_knobs(EvalSettings)}
     train = tuple(word for word in rest if _is_train_word(word, names))
     config = parse(EvalSettings, [word for word in rest if word not in train], "eval")
+    if config.judged is not None:
+        if not Path(config.judged).expanduser().is_file():
+            raise RequestError("judged={path} does not exist; give a judged table.", path=config.judged)
+        return EvalRequest(allowed, config, train)
     if bool(config.run) == (config.model is not None):
         raise ConfigError("fulgurite eval needs run=<run folder> or model=<folder or option>, and not both.")
     if config.run:
         check_run_folder(config.run, "run")
         _refuse_other_groups(train)
+    _check_comparison(config)
     return EvalRequest(allowed, config, train)
+
+
+def find_table(config: EvalSettings) -> Path:
+    """Returns the path of the table of a comparison."""
+    folder = Path(config.run or ".").expanduser()
+    return Path(config.out).expanduser() if config.out is not None else folder / "comparison.csv"
+
+
+def _check_comparison(config: EvalSettings) -> None:
+    """Raises RequestError for a comparison without a second model, or whose table exists."""
+    if config.against is None:
+        if config.out is not None:
+            raise ConfigError(
+                "out={path} is the table of a comparison; add against=<run folder> or against=start.", path=config.out
+            )
+        return
+    if config.against != START:
+        check_run_folder(config.against, "against")
+    elif not config.run:
+        raise ConfigError("against=start compares a run with its own beginning; give run=<run folder>.")
+    if (table := find_table(config)).exists():
+        raise RequestError(
+            "{path} exists already; give another out=<file>, because nothing is overwritten.", path=table
+        )
 
 
 def _is_train_word(word: str, own: set[str]) -> bool:

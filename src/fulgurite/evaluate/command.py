@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fulgurite.checkpoint.folder import parse_step
-from fulgurite.config.eval_arguments import START, EvalRequest, EvalSettings, read
+from fulgurite.config.eval_arguments import START, EvalRequest, EvalSettings, find_table, read
+from fulgurite.config.guard import Allowed
 from fulgurite.config.schema import list_knobs
 from fulgurite.data.dataset import AnyRows
 from fulgurite.errors import ConfigError, ModelError
-from fulgurite.evaluate.generation import Answerer, Decoding, load_rewards, score_answers
+from fulgurite.evaluate.comparison import compare_numbers, name_key, read_judgements, write_comparison
+from fulgurite.evaluate.generation import Answerer, Decoding, Scored, load_rewards, score_answers
 from fulgurite.evaluate.held_out import measure_held_out
-from fulgurite.evaluate.metrics import find_metrics
-from fulgurite.evaluate.questions import read_questions
-from fulgurite.evaluate.report import format_result
+from fulgurite.evaluate.metrics import TextMetric, find_metrics
+from fulgurite.evaluate.questions import HeldOutQuestion, read_questions
+from fulgurite.evaluate.report import format_result, format_win_rate
 from fulgurite.evaluate.result import EvalResult, add_result, read_results
 from fulgurite.evaluate.subject import Subject, draw_rows, load_model_subject, load_run_subject
+from fulgurite.evaluate.win_rate import LEVEL, compute_win_rate, flatten
 from fulgurite.language.message import message
+from fulgurite.stage.reward_functions import Reward
 from fulgurite.text.console import say, show
 
-PLACES = ("run", "model", "checkpoint")
+PLACES = ("run", "model", "checkpoint", "out", "judged")
 """Parameters that say what is evaluated; the others are kept as the settings of a result."""
 
 
 def eval_main(words: Sequence[str], as_json: bool = False) -> int:
     """Runs `fulgurite eval`; returns 0. Raises RequestError for a wrong request."""
     request = read(words)
+    if request.config.judged is not None:
+        return judge_main(Path(request.config.judged).expanduser(), request.config.seed, as_json)
     metrics = find_metrics(request.config.metrics)
     if request.config.run:
         read_results(Path(request.config.run).expanduser())  # a damaged file is refused before anything is computed
     subject = load_subject(request)
-    result = evaluate(subject, request.config, metrics)
+    result = evaluate(subject, request.config, metrics, request.allowed)
     plain = result.to_json()
     if subject.folder is not None:
         add_result(subject.folder, plain)
@@ -53,7 +59,7 @@ def load_subject(request: EvalRequest) -> Subject:
     return load_model_subject(str(config.model), allowed, request.train_words, config.batch_size, True)
 
 
-def evaluate(subject: Subject, config: EvalSettings, metrics: Sequence[Any]) -> EvalResult:
+def evaluate(subject: Subject, config: EvalSettings, metrics: Sequence[TextMetric], allowed: Allowed) -> EvalResult:
     """Measures what the parameters ask for. Raises RequestError."""
     given = {k.name: getattr(config, k.name) for k in list_knobs(EvalSettings) if k.name not in PLACES}
     defaults = {k.name: k.default for k in list_knobs(EvalSettings)}
@@ -75,8 +81,8 @@ def evaluate(subject: Subject, config: EvalSettings, metrics: Sequence[Any]) -> 
         result.counts[name_units(subject)] = found.units
         result.bins = found.bins
     words = list(config.reward) or find_own_rewards(subject)
-    if metrics or words:
-        measure_answers(result, subject, config, rows, metrics, words)
+    if metrics or words or config.against is not None:
+        measure_answers(result, subject, config, rows, metrics, words, allowed)
     return result
 
 
@@ -134,16 +140,63 @@ def build_answerer(subject: Subject) -> Answerer:
 
 
 def measure_answers(
-    result: EvalResult, subject: Subject, config: EvalSettings, rows: AnyRows, metrics: Sequence[Any],
-    words: Sequence[str],
+    result: EvalResult, subject: Subject, config: EvalSettings, rows: AnyRows, metrics: Sequence[TextMetric],
+    words: Sequence[str], allowed: Allowed,
 ) -> None:
-    """Adds the numbers of generated answers to the result."""
+    """Adds the numbers of generated answers to the result, and compares them with those of another model."""
     assert subject.data is not None
-    answerer = build_answerer(subject)
     rewards = load_rewards(words, subject.device)
     questions = read_questions(subject.data.source, rows)
-    decoding = Decoding(config.max_new_tokens, config.temperature, config.batch_size, config.seed)
-    say(message("Generating answers: {count}", count=len(questions)))
-    scored = score_answers(questions, answerer.answer(questions, decoding), metrics, rewards)
+    scored = answer_questions(subject, questions, config, metrics, rewards)
     result.numbers |= scored.numbers
     result.counts["answers"] = len(questions)
+    if config.against is None:
+        return
+    folder, start = (config.run, True) if config.against == START else (config.against, False)
+    subject.release()
+    other = load_run_subject(Path(folder).expanduser(), START if start else "best", allowed, [], False)
+    second = answer_questions(other, questions, config, metrics, rewards)
+    table = find_table(config)
+    names = name_checkpoint(subject), name_checkpoint(other)
+    texts = [[answer.text for answer in one.answers] for one in (scored, second)]
+    write_comparison(table, questions, (names[0], texts[0]), (names[1], texts[1]), config.seed)
+    result.comparison = {"against": names[1], "table": str(table.absolute())}
+    for name, outcomes in compare_numbers(scored.each, second.each).items():
+        result.numbers |= flatten(compute_win_rate(outcomes, config.seed), f"/{name}")
+    command = f"fulgurite eval judged={table}"
+    say(message(
+        "Wrote {table}, to be judged blind, and its key {key}. Then: {command}",
+        table=table, key=name_key(table).name, command=command,
+    ))
+
+
+def answer_questions(
+    subject: Subject, questions: Sequence[HeldOutQuestion], config: EvalSettings, metrics: Sequence[TextMetric],
+    rewards: Sequence[Reward],
+) -> Scored:
+    """Generates and scores the answers of a subject."""
+    answerer = build_answerer(subject)
+    decoding = Decoding(config.max_new_tokens, config.temperature, config.batch_size, config.seed)
+    say(message("Generating answers: {count}", count=len(questions)))
+    return score_answers(questions, answerer.answer(questions, decoding), metrics, rewards)
+
+
+def name_checkpoint(subject: Subject) -> str:
+    """Returns the name of a subject with its checkpoint, for the key of a comparison."""
+    if subject.folder is None:
+        return subject.name
+    return f"{subject.folder.absolute()}:{START if subject.checkpoint is None else subject.checkpoint.name}"
+
+
+def judge_main(path: Path, seed: int, as_json: bool) -> int:
+    """Prints the win rate of a judged table; returns 0. Raises RequestError."""
+    found = read_judgements(path)
+    rate = compute_win_rate(found.outcomes, seed)
+    if as_json:
+        plain = dataclasses.asdict(rate) | {
+            "first": found.first, "second": found.second, "unjudged": found.unjudged, "level": LEVEL,
+        }
+        print(json.dumps(plain, indent=1, ensure_ascii=False))
+    else:
+        show(format_win_rate(found, rate))
+    return 0

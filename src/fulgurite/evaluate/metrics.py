@@ -6,6 +6,8 @@ import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from fulgurite.errors import ConfigError, suggest_similar
 from fulgurite.evaluate.questions import HeldOutQuestion
@@ -120,15 +122,18 @@ def compute_chrf(answers: Sequence[str], references: Sequence[str]) -> Numbers:
     return {"chrf": float(CHRF().corpus_score(list(answers), [list(references)]).score)}
 
 
-def compute_rouge(answers: Sequence[str], references: Sequence[str]) -> Numbers:
-    """Returns the means of ROUGE-1, ROUGE-2 and ROUGE-L as F1, 0 to 1. Words are split at blanks and punctuation, and
-    Chinese characters count as words: rouge-score's own tokenizer keeps only a to z and digits."""
+def compute_rouge(answer: Answer, question: HeldOutQuestion) -> Numbers:
+    """Returns ROUGE-1, ROUGE-2 and ROUGE-L as F1, 0 to 1. Words are split at blanks and punctuation, and Chinese
+    characters count as words: rouge-score's own tokenizer keeps only a to z and digits."""
+    found = _build_rouge().score(str(question.reference), answer.text)
+    return {kind.lower(): float(value.fmeasure) for kind, value in found.items()}
+
+
+@cache
+def _build_rouge() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    kinds = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(kinds, tokenizer=_WordTokenizer())
-    rows = [scorer.score(reference, answer) for answer, reference in zip(answers, references, strict=True)]
-    return {kind.lower(): sum(row[kind].fmeasure for row in rows) / len(rows) for kind in kinds}
+    return RougeScorer(("rouge1", "rouge2", "rougeL"), tokenizer=_WordTokenizer())
 
 
 class _WordTokenizer:
@@ -149,6 +154,6 @@ register_metric(TextMetric(
     needs="sacrebleu", module="sacrebleu",
 ))
 register_metric(TextMetric(
-    "rouge", "Lin 2004, https://aclanthology.org/W04-1013, by rouge-score", score_all=compute_rouge,
+    "rouge", "Lin 2004, https://aclanthology.org/W04-1013, by rouge-score", compute_rouge,
     needs="rouge-score", module="rouge_score",
 ))

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fulgurite.data.report import Phrases
 from fulgurite.evaluate.calibration import CalibrationBin
+from fulgurite.evaluate.comparison import Judgements
 from fulgurite.evaluate.result import EvalResult
+from fulgurite.evaluate.win_rate import WinRate
 from fulgurite.language.message import UserMessage, message
 from fulgurite.text.layout import count_cells, format_labels, format_table, measure_width, pad, wrap_paragraph
 
@@ -51,6 +53,23 @@ def format_result(result: EvalResult, columns: int | None = None) -> str:
     ]
     text = "\n".join([*lines, format_labels(rows, columns)])
     return "\n\n".join([text, _format_calibration(result.bins)]) if result.bins else text
+
+
+def format_win_rate(found: Judgements, rate: WinRate, columns: int | None = None) -> str:
+    """Returns the win rate of the first model of a judged table, with its interval."""
+    columns = columns or measure_width()
+    lines = [
+        message("{first} against {second}", first=found.first, second=found.second),
+        message(
+            "win rate {rate:.3f}, 95 % interval {low:.3f} to {high:.3f}", rate=rate.rate, low=rate.low, high=rate.high
+        ),
+        message("won {wins}, tied {ties}, lost {losses}", wins=rate.wins, ties=rate.ties, losses=rate.losses),
+    ]
+    if found.unjudged:
+        lines.append(message("not judged: {count} rows", count=found.unjudged))
+    if rate.low <= 0.5 <= rate.high:
+        lines.append(message("The interval contains 0.5: this table does not show which one is better."))
+    return "\n".join(wrap_paragraph(str(line), columns) for line in lines)
 
 
 def format_value(value: float) -> str:

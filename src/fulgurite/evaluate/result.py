@@ -37,12 +37,14 @@ class EvalResult:
     bins: list[CalibrationBin] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    comparison: dict[str, str] = field(default_factory=dict)
+    """The second model of a comparison, `against`, and its `table`."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values for programs."""
         found = dataclasses.asdict(self)
-        calibration = found.pop("bins")
-        found |= {"calibration": calibration} if calibration else {}
+        for name, value in (("calibration", found.pop("bins")), ("comparison", found.pop("comparison"))):
+            found |= {name: value} if value else {}
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return found | {"version": __version__, "time": now}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,6 +85,13 @@ class Subject:
         """The device of the model."""
         found: torch.device = next(self.model.parameters()).device
         return found
+
+    def release(self) -> None:
+        """Frees the model, so that another one fits; what else is known of the subject stays."""
+        self.model = self.stage = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True, slots=True)
