@@ -4,7 +4,7 @@ import {html} from "../vendor/htm-preact.js";
 import {Card} from "./card.js";
 import {Field} from "./field.js";
 import {formatRate} from "../app/format.js";
-import {t} from "../app/i18n.js";
+import {getLanguage, t} from "../app/i18n.js";
 import {RangeBar} from "../charts/rangebar.js";
 import {setValue} from "../app/store.js";
 import {Chip, IconButton, rich} from "../app/ui.js";
@@ -28,7 +28,7 @@ export function Row({row, card, typed, error, open, onToggle}) {
         <div class="row-text">
           <label class="row-title" for=${id}>${row.title}</label>
           <code class="row-path">${row.path}</code>
-          <${OtherNames} names=${card?.names ?? []} path=${row.path} />
+          <${OtherNames} names=${card?.names ?? []} row=${row} />
         </div>
       </div>
       <div class="row-value">
@@ -74,16 +74,23 @@ export function findNumber(row, typed, origin) {
 }
 
 const SHOWN = 2;
+const HAN = /\p{Script=Han}/u;
 
-// What other tools call it, the same name once with all its tools.
-function OtherNames({names, path}) {
-  const own = path.split(".").pop();
+// What other tools call it, the same name once with all its tools. Pages such as LLaMA Board have labels in several
+// languages: those of another language are only found by a search.
+function OtherNames({names, row}) {
+  const own = [row.path.split(".").pop(), row.title.toLowerCase()];
   const byName = new Map();
   for (const [tool, name] of names) {
-    if (name !== own) byName.set(name, [...(byName.get(name) ?? []), tool]);
+    if (!own.includes(name.toLowerCase()) && isReadable(name)) byName.set(name, [...(byName.get(name) ?? []), tool]);
   }
   if (!byName.size) return null;
   const shown = [...byName.entries()].slice(0, SHOWN);
   return html`<span class="row-names-other">${shown.map(([name, tools]) => html`<span key=${name}>
     <span class="mono">${name}</span> ${tools[0]}</span>`)}</span>`;
+}
+
+function isReadable(name) {
+  if (HAN.test(name)) return getLanguage() === "zh";
+  return getLanguage() !== "zh" || !name.includes(" ");
 }

@@ -8,7 +8,7 @@ import {useAnswer} from "../app/hooks.js";
 import {t} from "../app/i18n.js";
 import {go} from "../app/router.js";
 import {replaceDraft, undo} from "../app/store.js";
-import {Button, Dialog, ErrorNotice, Notice, Spinner} from "../app/ui.js";
+import {Button, Dialog, ErrorNotice, Notice, Spinner, rich} from "../app/ui.js";
 
 const WAYS = ["run", "file", "text"];
 
@@ -49,7 +49,7 @@ function Opened({notes, onClose}) {
   };
   return html`<${Dialog} title=${t("start.opened")} onClose=${onClose}>
     ${notes.length ? html`<${Notice} title=${t("start.open_notes")}><ul
-      class="stack">${notes.map((note) => html`<li key=${note}>${note}</li>`)}</ul><//>`
+      class="stack">${notes.map((note) => html`<li key=${note}>${rich(note)}</li>`)}</ul><//>`
       : html`<p>${t("start.opened_whole")}</p>`}
     <p class="line"><${Button} kind="primary" onClick=${show}>${t("start.to_parameters_long")}<//>
       <${Button} icon="undo" onClick=${takeBack}>${t("shell.undo")}<//></p>
