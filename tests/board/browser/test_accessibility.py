@@ -46,7 +46,6 @@ READ_FOCUS = """() => {
   if (!window.__seen.has(node)) window.__seen.set(node, window.__seen.size);
   return {id: window.__seen.get(node), marked, what: node.outerHTML.slice(0, 120)};
 }"""
-TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 COUNT_STOPS = """() => {
   const all = [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')];
   const shown = all.filter((node) => !node.disabled && node.tabIndex >= 0 && node.checkVisibility());
@@ -73,9 +72,7 @@ def test_no_screen_scrolls_sideways_at_any_width(open_page: OpenPage, lang: str)
     for screen in SCREENS:
         show(watched, screen)
         for width in WIDTHS:
-            watched.page.set_viewport_size({"width": width, "height": 800})
-            watched.wait_for_script(f"innerWidth === {width}")
-            watched.page.evaluate(TWO_FRAMES)
+            watched.resize(width)
             assert watched.find_overflow() == "", (screen, width)
             # buttons beside a title must not leave it a column of single letters
             title = watched.page.locator("main h1").first.bounding_box()
@@ -85,15 +82,28 @@ def test_no_screen_scrolls_sideways_at_any_width(open_page: OpenPage, lang: str)
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_each_control_has_a_name_and_a_role(open_page: OpenPage, screen: str) -> None:
+def test_each_control_has_a_name_is_reached_by_tab_and_shows_its_focus(open_page: OpenPage, screen: str) -> None:
     watched = open_with_draft(open_page, "learn")
     show(watched, screen)
-    session = watched.page.context.new_cdp_session(watched.page)
+    page = watched.page
+    session = page.context.new_cdp_session(page)
     nodes = session.send("Accessibility.getFullAXTree")["nodes"]
     focusable = [node for node in nodes if not node["ignored"] and is_focusable(node)]
     assert len(focusable) > 8
     nameless = [node for node in focusable if not read_value(node, "name") or read_value(node, "role") in NO_ROLE]
     assert [describe(session, node) for node in nameless] == []
+
+    page.evaluate("document.activeElement?.blur()")
+    expected = page.evaluate(COUNT_STOPS)
+    seen: dict[int, dict[str, Any]] = {}
+    for _ in range(expected + 12):
+        page.keyboard.press("Tab")
+        focus = page.evaluate(READ_FOCUS)
+        if focus is None or focus["id"] in seen:
+            break
+        seen[focus["id"]] = focus
+    assert [focus["what"] for focus in seen.values() if not focus["marked"]] == []
+    assert len(seen) >= expected
 
 
 def is_focusable(node: dict[str, Any]) -> bool:
@@ -109,24 +119,6 @@ def describe(session: Any, node: dict[str, Any]) -> str:
     """Returns the beginning of the HTML of a node of the accessibility tree."""
     found = session.send("DOM.getOuterHTML", {"backendNodeId": node["backendDOMNodeId"]})
     return f"{read_value(node, 'role')}: {found['outerHTML'][:150]}"
-
-
-@pytest.mark.parametrize("screen", SCREENS)
-def test_each_control_is_reached_by_tab_and_shows_its_focus(open_page: OpenPage, screen: str) -> None:
-    watched = open_with_draft(open_page, "learn")
-    show(watched, screen)
-    page = watched.page
-    page.evaluate("document.activeElement?.blur()")
-    expected = page.evaluate(COUNT_STOPS)
-    seen: dict[int, dict[str, Any]] = {}
-    for _ in range(expected + 12):
-        page.keyboard.press("Tab")
-        focus = page.evaluate(READ_FOCUS)
-        if focus is None or focus["id"] in seen:
-            break
-        seen[focus["id"]] = focus
-    assert [focus["what"] for focus in seen.values() if not focus["marked"]] == []
-    assert len(seen) >= expected
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

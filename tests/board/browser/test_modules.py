@@ -42,24 +42,24 @@ def test_command_lines_and_yaml_are_told_apart(evaluate: Any) -> None:
     assert evaluate("start/open", "return values[0].map(m.isYaml)", list(texts)) == list(texts.values())
 
 
-@pytest.mark.parametrize(
-    ("row", "yours"),
-    [
-        ({"legal": {"low": 0, "high": 1}, "usual": {"low": 1e-4, "high": 2e-3}, "derived": 1e-3, "log": True}, 5e-5),
-        ({"legal": {"low": 0, "high": None}, "usual": {"low": 0, "high": 100}, "derived": None, "log": False}, 250),
-        ({"legal": {"low": 1, "high": 1024}, "usual": {"values": [8, 16, 256]}, "derived": 16, "log": True}, None),
-        ({"legal": None, "usual": {"low": 1, "high": 1}, "derived": 1, "log": True}, 0),
-    ],
-)
-def test_bars_hold_every_mark(evaluate: Any, row: dict[str, Any], yours: float | None) -> None:
-    marks = [row["derived"], yours, *(row["usual"].get("values") or [row["usual"]["low"], row["usual"]["high"]])]
-    places = evaluate(
-        "charts/rangebar", "const s = m.makeScale(values[0], values[1]); return values[2].map(s.place)", row, yours,
-        [mark for mark in marks if mark is not None],
-    )
-    assert all(-1e-9 <= place <= 1 + 1e-9 for place in places), places
-    ordered = sorted(zip([mark for mark in marks if mark is not None], places, strict=True))
-    assert [place for _, place in ordered] == sorted(places)
+BARS: list[tuple[dict[str, Any], float | None]] = [
+    ({"legal": {"low": 0, "high": 1}, "usual": {"low": 1e-4, "high": 2e-3}, "derived": 1e-3, "log": True}, 5e-5),
+    ({"legal": {"low": 0, "high": None}, "usual": {"low": 0, "high": 100}, "derived": None, "log": False}, 250),
+    ({"legal": {"low": 1, "high": 1024}, "usual": {"values": [8, 16, 256]}, "derived": 16, "log": True}, None),
+    ({"legal": None, "usual": {"low": 1, "high": 1}, "derived": 1, "log": True}, 0),
+]
+
+
+def test_bars_hold_every_mark(evaluate: Any) -> None:
+    for row, yours in BARS:
+        marks = [row["derived"], yours, *(row["usual"].get("values") or [row["usual"]["low"], row["usual"]["high"]])]
+        places = evaluate(
+            "charts/rangebar", "const s = m.makeScale(values[0], values[1]); return values[2].map(s.place)", row, yours,
+            [mark for mark in marks if mark is not None],
+        )
+        assert all(-1e-9 <= place <= 1 + 1e-9 for place in places), places
+        ordered = sorted(zip([mark for mark in marks if mark is not None], places, strict=True))
+        assert [place for _, place in ordered] == sorted(places)
 
 
 def test_a_page_that_follows_is_drawn_at_the_pace_of_what_drawing_takes(open_page: OpenPage) -> None:

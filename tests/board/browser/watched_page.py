@@ -18,6 +18,7 @@ document.addEventListener('securitypolicyviolation', (event) =>
 """
 LOST = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE")
 """What Chromium prints when the server is gone."""
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 WIDEST = """() => {
   const wide = innerWidth;
   if (document.documentElement.scrollWidth <= wide) return '';
@@ -64,6 +65,12 @@ class WatchedPage:
         """Goes to another screen without loading the page again."""
         self.page.evaluate("(place) => { location.hash = `#/${place}`; }", place)
         return self.page
+
+    def resize(self, width: int, height: int = 800) -> None:
+        """Gives the window another size, and waits until the page is laid out for it."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.wait_for_script(f"innerWidth === {width}")
+        self.page.evaluate(TWO_FRAMES)
 
     def list_foreign(self) -> list[str]:
         """Returns the requests that left the origin."""
