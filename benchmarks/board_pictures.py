@@ -95,7 +95,10 @@ def take(page: Any, picture: Picture, run_id: str, path: Path) -> None:
     for selector in COMPLETE[picture.screen]:
         shown.locator(selector).first.wait_for(timeout=FIRST_PLAN_MS)
     expect(shown.locator(UNFINISHED)).to_have_count(0, timeout=FIRST_PLAN_MS)
-    shown.screenshot(path=str(path), full_page=picture.height is None)
+    if picture.height is None:  # the window as high as the screen: a bar at its lower edge stays there
+        high = shown.evaluate("document.documentElement.scrollHeight")
+        shown.set_viewport_size({"width": picture.width, "height": high})
+    shown.screenshot(path=str(path))
     print(f"{path.name}: {path.stat().st_size // 1000} kB", flush=True)
     context.close()
 
