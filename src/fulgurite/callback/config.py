@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
-from fulgurite.config.schema import Option, knob, option
+from fulgurite.config.schema import Empty, Option, at_least, between, knob, option
+from fulgurite.language.message import UserMessage, message
 
 if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
@@ -26,7 +27,7 @@ class CallbackOption(Option):
     needs_tracker: ClassVar[bool] = False
     """Whether it writes to the trackers of `logger=` alone."""
 
-    def find_refusal(self, run: RunConfig) -> str | None:
+    def find_refusal(self, run: RunConfig) -> str | UserMessage | None:
         """Refuses a run without a tracker, if the callback writes only to trackers."""
         if not self.needs_tracker or any(tracker.takes_metrics for tracker in run.logger.values()):
             return None
@@ -46,6 +47,71 @@ class SamplesOption(CallbackOption):
     costs: ClassVar[str] = "The time of a few answers at each evaluation."
     order: ClassVar[int] = 10
     only_watches: ClassVar[bool] = True
+
+
+@option("callback", "eval")
+@dataclass(slots=True)
+class EvalOption(CallbackOption):
+    """What `fulgurite eval` measures, every so many steps, on a few held-out examples: `eval/...` in metrics.jsonl and
+    the trackers."""
+
+    builds: ClassVar[str] = "fulgurite.evaluate.callback:build"
+    costs: ClassVar[str] = "The time of the examples at each evaluation, mostly of their answers."
+    misread: ClassVar[str] = "val/loss is measured without it, on the whole validation set."
+    order: ClassVar[int] = 15
+    only_watches: ClassVar[bool] = True
+
+    every: int | None = knob(
+        None, "Optimizer steps between two evaluations; the last step has one too.", source="Ours",
+        bounds=at_least(1), usual=between(50, 1000), advice="Leave it empty: then it goes with the validation loss.",
+        empty=Empty("trainer.eval_every"), raise_when="When generation takes a large part of the time.",
+        lower_when="To see when answers become better or worse.", time="In inverse proportion.",
+    )
+    max_examples: int = knob(
+        32, "Evaluate at most so many held-out examples, the same ones each time.", source="Ours",
+        bounds=at_least(1), usual=between(16, 256),
+        advice="32 show a trend; `fulgurite eval` measures all of them afterwards.",
+        raise_when="When the numbers are too noisy.", lower_when="When generation takes too long.",
+        time="In proportion.",
+    )
+    metrics: list[str] = knob(
+        [], "Metrics of the model's answers beside the reference answers, as in `fulgurite eval`.",
+        source="docs/evaluate.md names the paper of each",
+        advice="exact_match or chrf; without metrics and rewards no answer is generated.",
+        time="The time of one answer for each example.",
+    )
+    reward: list[str] = knob(
+        [], "Rewards that score the answers, as in stage.reward.", source="Ours; TRL's rewards",
+        advice="A rule, such as match:answer, needs no file.", time="The time of one answer for each example.",
+    )
+    max_new_tokens: int = knob(
+        64, "Maximum tokens of an answer.", source="Ours, as for samples (stage.max_new_tokens)",
+        bounds=at_least(1), usual=between(16, 512), advice="As short as the answers of the data allow.",
+        raise_when="When eval/cut is high.", lower_when="When evaluations take too long.",
+        time="In proportion to the length of the answers.",
+    )
+    batch_size: int = knob(
+        8, "How many answers are generated at a time.", source="Ours", bounds=at_least(1), usual=between(1, 64),
+        advice="Raise it on a GPU that has memory left beside the optimizer.",
+        raise_when="When a GPU has memory left.", lower_when="When memory runs out.",
+        memory="The key-value cache grows in proportion.",
+    )
+
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Refuses several processes, and answers of a model that writes none."""
+        if run.world_size > 1:
+            return message(
+                "callback=eval works in one process, and this run has {count}; evaluate its checkpoints with "
+                "`fulgurite eval run=RUN checkpoint=step-N` instead.",
+                count=run.world_size,
+            )
+        if (self.metrics or self.reward) and not run.stage.speaks:
+            return message(
+                "callback.eval.metrics and callback.eval.reward need answers, which a model of stage={stage} does not "
+                "write; leave them out.",
+                stage=run.stage.name,
+            )
+        return None
 
 
 @option("callback", "progress")

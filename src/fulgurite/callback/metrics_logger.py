@@ -45,13 +45,13 @@ class MetricsLogger(OptimizerStepCallback):
         seconds = stage.pace.trained - self._since
         speed = round(self._tokens / seconds, 1) if seconds > 0 else 0.0
         self._tokens, self._since = 0, stage.pace.trained
-        self._row(trainer, stage, {**stage.step_record, "train/tokens_per_second": speed})
+        self.write_row(trainer, stage, {**stage.step_record, "train/tokens_per_second": speed})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """One row an evaluation, with every `val/` number."""
         if not trainer.sanity_checking:
             found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-            self._row(trainer, pl_module, found)
+            self.write_row(trainer, pl_module, found)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Writes what a full disk has kept waiting."""
@@ -61,7 +61,8 @@ class MetricsLogger(OptimizerStepCallback):
         """As at the end."""
         self._file.close()
 
-    def _row(self, trainer: pl.Trainer, stage: Any, numbers: dict[str, float]) -> None:
+    def write_row(self, trainer: pl.Trainer, stage: Any, numbers: dict[str, float]) -> None:
+        """Writes the numbers of the current step, from the first process, to metrics.jsonl and the trackers."""
         if not trainer.is_global_zero:
             return
         step = trainer.global_step

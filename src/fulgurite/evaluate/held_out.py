@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +63,7 @@ def _compute(stage: StageModule, rows: AnyRows) -> tuple[float, int, dict[str, f
     sums = torch.zeros(2, dtype=torch.float64, device=stage.device)
     before, stage.observe = stage.observe, lambda values_B: log_odds.extend(values_B.double().tolist())
     try:
-        with evaluation_mode(stage), stage.inference_context():
+        with keep_random_state(stage.device), evaluation_mode(stage), stage.inference_context():
             stage.reduce_metrics()  # forgets what was added before
             for batch in build_val_loader(rows, stage.validation_batch_size, ahead=stage.ahead):
                 batch = stage.transfer_batch_to_device(batch, stage.device, 0)
@@ -75,6 +76,12 @@ def _compute(stage: StageModule, rows: AnyRows) -> tuple[float, int, dict[str, f
         stage.observe = before
     total, units = sums.tolist()
     return total / max(units, 1), int(units), metrics, log_odds
+
+
+def keep_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Restores the random state after the block: a loader of torch draws a seed, and training goes on with the next
+    number."""
+    return torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else [])
 
 
 @contextlib.contextmanager
