@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from fulgurite.config.eval_arguments import Turns
 from fulgurite.config.guard import Allowed
+from fulgurite.data.example import Message
 from fulgurite.errors import ConfigError
 from fulgurite.evaluate.questions import HeldOutQuestion, check_reference, read_questions
 from fulgurite.evaluate.subject import load_run_subject
@@ -40,6 +42,26 @@ def test_the_last_answer_of_a_conversation_is_the_reference(sft: Path, tmp_path:
     assert first.expected.content == "d"
     assert first.columns == {"answer": "d", "topic": "letters"}
     assert first.place.endswith("rows.jsonl:1")
+
+
+def test_each_answer_may_be_asked_for(sft: Path, tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    talk: list[dict[str, Any]] = [
+        *turns("a"), {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "5"},
+        *({"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}),
+        {"role": "assistant", "content": "left out", "train": False}, *turns("d", "e"),
+    ]
+    words = write(tmp_path, [{"messages": talk, "tools": [{"name": "f"}]}, {"messages": turns("1", "2")}])
+    data = load_run_subject(sft, "start", Allowed(), words, True).data
+    assert data is not None
+    first, second, last, other = read_questions(data.source, data.rows, Turns.all)
+    assert first.expected == Message("assistant", "", (call,))
+    assert (first.messages[-1].content, len(first.messages), len(first.messages.tools)) == ("a", 1, 1)
+    assert first.reference == first.columns["answer"] == '{"name": "f", "arguments": {"x": 1}}'
+    assert (second.messages[-1].role, second.reference) == ("tool", "b")
+    assert (last.messages[-1].content, last.reference, other.reference) == ("d", "e", "2")
+    assert first.place.endswith("rows.jsonl:1, turn 2")
+    assert read_questions(data.source, data.rows) == [last, other]
 
 
 def test_the_better_answer_of_a_pair_is_the_reference(dpo: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum, auto
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +20,13 @@ TRAIN_GROUPS = ("stage", "model", "data", "precision", "trainer")
 """The groups of `fulgurite train` whose words an evaluation of a model takes."""
 RUN_GROUPS = ("stage", "data")
 """Those of an evaluation of a run, which has the others."""
+
+
+class Turns(StrEnum):
+    """The answers of a conversation that the model is asked for."""
+
+    last = auto()
+    all = auto()
 
 
 @dataclass(slots=True)
@@ -45,10 +53,18 @@ class EvalSettings:
         lower_when="When generation takes too long.", time="In proportion.",
     )
     metrics: list[str] = knob(
-        [], "Metrics of the model's answers beside the reference answers: exact_match, bleu, chrf, rouge.",
+        [],
+        "Metrics of the model's answers beside the reference answers: exact_match, bleu, chrf, rouge, tool_calls.",
         source="sacrebleu (BLEU, chrF) and rouge-score compute them; each metric names its paper in docs/evaluate.md",
         advice="exact_match for short answers with one right form; chrf or rouge for free text.",
         time="The time of one answer for each example.",
+    )
+    turns: Turns = knob(
+        Turns.last, "Which answers of a conversation the model is asked for: its last one, or each one.",
+        source="Ours", advice="all with metrics=tool_calls: the last answer of a conversation is seldom a call.",
+        time="all: the time of one answer for each turn.",
+        interacts={"eval.metrics": "tool_calls needs the answers that are calls"},
+        misread="Earlier turns are those of the record, not the model's own.",
     )
     reward: list[str] = knob(
         [], "Rules, functions or reward models that score the answers, as in stage.reward.",

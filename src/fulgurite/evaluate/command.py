@@ -146,7 +146,7 @@ def measure_answers(
     """Adds the numbers of generated answers to the result, and compares them with those of another model."""
     assert subject.data is not None
     rewards = load_rewards(words, subject.device)
-    questions = read_questions(subject.data.source, rows)
+    questions = read_questions(subject.data.source, rows, config.turns)
     scored = answer_questions(subject, questions, config, metrics, rewards)
     result.numbers |= scored.numbers
     result.counts["answers"] = len(questions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,13 @@ class Answerer:
                     seed=decoding.seed + start, length=self.length,
                 )
             found |= dict(zip(part, answers, strict=True))
-        return [found[n] for n in range(len(prompts))]
+        return [self._read_calls(found[n], question) for n, question in enumerate(questions)]
+
+    def _read_calls(self, answer: Answer, question: HeldOutQuestion) -> Answer:
+        """Adds the calls of the functions that the question offers."""
+        if not question.messages.tools:
+            return answer
+        return replace(answer, calls=self.template.answer(answer.raw, question.messages.tools).tool_calls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.evaluate.call_accuracy import score_answer_calls
 from fulgurite.evaluate.questions import HeldOutQuestion
 from fulgurite.model.generate import Answer
 
@@ -156,4 +157,8 @@ register_metric(TextMetric(
 register_metric(TextMetric(
     "rouge", "Lin 2004, https://aclanthology.org/W04-1013, by rouge-score", compute_rouge,
     needs="rouge-score", module="rouge_score",
+))
+register_metric(TextMetric(
+    "tool_calls", "Ours, after the Berkeley Function Calling Leaderboard, https://gorilla.cs.berkeley.edu/leaderboard",
+    score_answer_calls, compares=False,
 ))

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fulgurite.config.eval_arguments import Turns
 from fulgurite.data.dataset import AnyRows
 from fulgurite.data.example import Conversation, Example, Message
 from fulgurite.data.source import Source
+from fulgurite.data.tool_calls import write_calls
 from fulgurite.errors import ConfigError
 
 
@@ -24,8 +26,9 @@ class HeldOutQuestion:
     columns: dict[str, Any] = field(default_factory=dict)
 
 
-def read_questions(source: Source, rows: AnyRows) -> list[HeldOutQuestion]:
-    """Returns the question before the last answer of each record of the rows, in the order of the files.
+def read_questions(source: Source, rows: AnyRows, turns: Turns = Turns.last) -> list[HeldOutQuestion]:
+    """Returns the question before the last answer of each record of the rows, in the order of the files; with
+    `Turns.all` before each answer that is trained on.
 
     Of a pair the better answer is the reference; an answer that was judged bad is left out. Raises ConfigError for
     running text, which has no questions.
@@ -46,6 +49,8 @@ def read_questions(source: Source, rows: AnyRows) -> list[HeldOutQuestion]:
         if place not in wanted or place in found or not example.messages:
             continue
         messages, last = example.messages, example.messages[-1]
+        if turns is Turns.all:
+            found |= _read_earlier(place, messages, dict(prompt.columns))
         is_answered = last.role == "assistant"
         found[place] = HeldOutQuestion(
             place, Conversation.of(messages[:-1]) if is_answered else messages, last if is_answered else None,
@@ -61,6 +66,17 @@ def check_reference(questions: Sequence[HeldOutQuestion], metric: str) -> None:
             "metrics={metric} compares with reference answers, and these records have none; use reward=... instead.",
             metric=metric,
         )
+
+
+def _read_earlier(place: str, messages: Conversation, columns: dict[str, Any]) -> dict[str, HeldOutQuestion]:
+    """Returns the questions before the answers of a conversation that are trained on, without the last answer."""
+    found = {}
+    for n, turn in enumerate(messages[:-1]):
+        if turn.role == "assistant" and turn.learned and n > 0:
+            reference = "\n".join(part for part in (turn.content, write_calls(turn.tool_calls)) if part)
+            name = f"{place}, turn {n + 1}"
+            found[name] = HeldOutQuestion(name, messages[:n], turn, reference, columns | {"answer": reference})
+    return found
 
 
 def _get_reference(columns: dict[str, Any]) -> str | None:

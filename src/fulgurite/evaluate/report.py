@@ -24,6 +24,11 @@ MEANINGS: dict[str, UserMessage] = {
     "rouge1": message("F1 of words, 0 to 1"),
     "rouge2": message("F1 of pairs of words, 0 to 1"),
     "rougel": message("F1 of the longest common subsequence of words, 0 to 1"),
+    "call_name": message("share of expected calls with the right function"),
+    "call_arguments": message("share of expected calls with the right arguments"),
+    "call_correct": message("share of expected calls with both"),
+    "calls_missed": message("share of expected calls that were not made"),
+    "calls_needless": message("share of answers with more calls than expected"),
     "answer_length": message("mean tokens of an answer"),
     "cut": message("share of answers that the limit of tokens cut"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,8 @@ class Answer:
     tokens: int
     stopped: bool
     raw: str = ""
+    calls: tuple[Mapping[str, Any], ...] = ()
+    """The calls in it, if functions may be called and somebody has read them out of `raw`."""
 
 
 def generate(
