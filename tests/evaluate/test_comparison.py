@@ -12,6 +12,7 @@ import pytest
 from fulgurite.data.example import Conversation, Message
 from fulgurite.errors import RequestError
 from fulgurite.evaluate.comparison import compare_numbers, name_key, read_judgements, write_comparison
+from fulgurite.evaluate.metrics import find_metrics
 from fulgurite.evaluate.questions import HeldOutQuestion
 
 COUNT = 12
@@ -118,3 +119,10 @@ def test_numbers_judge_at_once() -> None:
     first = [{"exact_match": 1.0, "reward/x": 2.0}, {"exact_match": 0.0}, {"exact_match": 0.0}]
     second = [{"exact_match": 0.0, "reward/x": 2.0}, {"exact_match": 0.0, "reward/x": 1.0}, {"exact_match": 1.0}]
     assert compare_numbers(first, second) == {"exact_match": [1.0, 0.5, 0.0], "reward/x": [0.5]}
+
+
+def test_of_some_numbers_the_smaller_wins() -> None:
+    first, second = [{"calls_missed": 0.0, "call_name": 1.0}], [{"calls_missed": 1.0, "call_name": 0.0}]
+    lower = find_metrics(["tool_calls"])[0].lower_wins
+    assert compare_numbers(first, second, lower) == {"call_name": [1.0], "calls_missed": [1.0]}
+    assert compare_numbers(second, first, lower) == {"call_name": [0.0], "calls_missed": [0.0]}

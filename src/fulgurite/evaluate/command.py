@@ -161,7 +161,8 @@ def measure_answers(
     texts = [[answer.text for answer in one.answers] for one in (scored, second)]
     write_comparison(table, questions, (names[0], texts[0]), (names[1], texts[1]), config.seed)
     result.comparison = {"against": names[1], "table": str(table.absolute())}
-    for name, outcomes in compare_numbers(scored.each, second.each).items():
+    lower = [name for metric in metrics for name in metric.lower_wins]
+    for name, outcomes in compare_numbers(scored.each, second.each, lower).items():
         result.numbers |= flatten(compute_win_rate(outcomes, config.seed), f"/{name}")
     command = f"fulgurite eval judged={table}"
     say(message(

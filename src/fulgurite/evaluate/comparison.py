@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,16 @@ def read_judgements(path: Path) -> Judgements:
     return Judgements(outcomes, str(key["first"]), str(key["second"]), unjudged + len(sides) - len(seen))
 
 
-def compare_numbers(first: Sequence[dict[str, float]], second: Sequence[dict[str, float]]) -> dict[str, list[float]]:
-    """Returns for each number that both models have on a question the outcomes for the first: the larger number
-    wins."""
+def compare_numbers(
+    first: Sequence[dict[str, float]], second: Sequence[dict[str, float]], lower_wins: Collection[str] = ()
+) -> dict[str, list[float]]:
+    """Returns for each number that both models have on a question the outcomes for the first: the larger number wins,
+    and of the names in `lower_wins` the smaller."""
     found: dict[str, list[float]] = {}
     for one, other in zip(first, second, strict=True):
         for name in one.keys() & other.keys():
-            outcome = 0.5 if one[name] == other[name] else float(one[name] > other[name])
+            is_larger = one[name] > other[name]
+            outcome = 0.5 if one[name] == other[name] else float(is_larger != (name in lower_wins))
             found.setdefault(name, []).append(outcome)
     return dict(sorted(found.items()))
 

@@ -34,6 +34,8 @@ class TextMetric:
     """The module of that package."""
     compares: bool = True
     """Whether it needs a reference answer."""
+    lower_wins: tuple[str, ...] = ()
+    """Its numbers of which the smaller is the better."""
 
 
 CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
@@ -160,5 +162,5 @@ register_metric(TextMetric(
 ))
 register_metric(TextMetric(
     "tool_calls", "Ours, after the Berkeley Function Calling Leaderboard, https://gorilla.cs.berkeley.edu/leaderboard",
-    score_answer_calls, compares=False,
+    score_answer_calls, compares=False, lower_wins=("calls_missed", "calls_needless"),
 ))
