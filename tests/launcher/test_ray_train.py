@@ -17,6 +17,7 @@ from tests.launcher.fake_ray import FakeRay
 from tests.launcher.test_slurm import SGD
 
 from fulgurite.cli.main import main
+from fulgurite.errors import ConfigError
 from fulgurite.launcher import ray_train
 from fulgurite.launcher.config import RayLauncher
 from fulgurite.launcher.ray_train import judge_ends, launch
@@ -48,7 +49,8 @@ def test_what_ray_gives_up_is_a_failure() -> None:
 
 
 def run_fake(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, code: str = "pass", gpus: int = 0, **given: Any
+    folder: Path, monkeypatch: pytest.MonkeyPatch, code: str = "pass", gpus: int = 0, needs_gpu: bool = False,
+    **given: Any,
 ) -> tuple[int, FakeRay]:
     """The status of a run of two ranks that execute `code`."""
     ray = FakeRay(gpus)
@@ -57,8 +59,26 @@ def run_fake(
         monkeypatch.setenv(name, os.environ.get(name, ""))
         monkeypatch.delenv(name)
     monkeypatch.setattr("fulgurite.launcher.ray_worker.build_command", lambda words: [sys.executable, "-c", code])
-    request = LaunchRequest(("train",), 2, 1, "one", str(folder), None, uses_gpu=True)
+    request = LaunchRequest(("train",), 2, 1, "one", str(folder), None, uses_gpu=True, needs_gpu=needs_gpu)
     return launch(RayLauncher(**given), request), ray
+
+
+@pytest.mark.parametrize(("gpus", "address", "sentence"), [
+    (0, None, "trainer.accelerator=cuda needs a GPU, and Ray finds none; use trainer.accelerator=auto, or"),
+    (1, None, "needs a GPU for each of 2 processes, and Ray finds 1 on this machine; use trainer.devices=1, or"),
+    (0, "auto", "trainer.accelerator=cuda needs a GPU, and Ray finds none"), (2, None, ""), (1, "auto", ""),
+])
+def test_a_run_that_needs_gpus_is_refused_before_its_processes_start(
+    gpus: int, address: str | None, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of a cluster may come later, those of this machine do not."""
+    given: Any = {"gpus": gpus, "needs_gpu": True, "address": address}
+    if not sentence:
+        assert run_fake(tmp_path / "a", monkeypatch, **given)[1].scaling.use_gpu is True
+        return
+    with pytest.raises(ConfigError, match=sentence):
+        run_fake(tmp_path / "a", monkeypatch, **given)
+    assert not (tmp_path / "a").exists()
 
 
 def test_ray_starts_without_dashboard_on_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def _build_request(composed: Composed, asked: flags.Flags, ranks: Ranks) -> Laun
     words = ["train", *asked.list_words(), *(o for o in composed.overrides if read_name(o) != "run_dir")]
     return LaunchRequest(
         tuple(words), run.trainer.devices, run.trainer.num_nodes, run.name, run.run_dir, run.resume.run, ranks,
-        uses_gpu=run.trainer.accelerator != "cpu", check=check,
+        uses_gpu=run.trainer.accelerator != "cpu", needs_gpu=run.trainer.accelerator == "cuda", check=check,
     )
 
 

@@ -102,7 +102,9 @@ def launch(config: RayLauncher, request: LaunchRequest) -> int:
     request.check()
     connect(ray, config.address, request.world_size)
     try:
-        uses_gpu = request.uses_gpu and ray.cluster_resources().get("GPU", 0) > 0
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        refuse_without_gpus(config, request, gpus)
+        uses_gpu = request.uses_gpu and gpus > 0
         folder = request.choose_folder().absolute()
         make_folder(folder)
         reports = ray.remote(num_cpus=0)(RunReports).remote()
@@ -127,6 +129,24 @@ def launch(config: RayLauncher, request: LaunchRequest) -> int:
         if request.is_fresh:
             forget_folder(folder)
     return status
+
+
+def refuse_without_gpus(config: RayLauncher, request: LaunchRequest, gpus: int) -> None:
+    """Raises ConfigError if a run with trainer.accelerator=cuda would get no GPU. A cluster may add some later, if it
+    has one; this machine does not."""
+    needed = 1 if config.address is not None else request.world_size
+    if not request.needs_gpu or gpus >= needed:
+        return
+    if gpus:
+        raise ConfigError(
+            "trainer.accelerator=cuda needs a GPU for each of {processes} processes, and Ray finds {gpus} on this "
+            "machine; use trainer.devices={gpus}, or launcher.address of a cluster.",
+            processes=request.world_size, gpus=gpus,
+        )
+    raise ConfigError(
+        "trainer.accelerator=cuda needs a GPU, and Ray finds none; use trainer.accelerator=auto, or launcher.address "
+        "of a cluster with GPUs."
+    )
 
 
 def connect(ray: Any, address: str | None, processes: int) -> None:

@@ -31,6 +31,8 @@ class LaunchRequest:
     """The place of this command among those of several machines."""
     uses_gpu: bool = False
     """Whether the processes of a remote launcher ask for a GPU each."""
+    needs_gpu: bool = False
+    """Whether the run is refused without one (trainer.accelerator=cuda)."""
     check: Callable[[], None] = lambda: None
     """Raises FulguriteError if the run would be refused, as far as another machine can know."""
 
