@@ -66,7 +66,8 @@ def test_every_file_is_read() -> None:
     assert list(files) == list(VARIABLES)
     assert (files["SkyPilot"]["num_nodes"], files["dstack"]["nodes"], files["dstack"]["type"]) == (2, 2, "task")
     trainer = files["Kubeflow"]["spec"]["trainer"]
-    assert (files["Kubeflow"]["kind"], trainer["numNodes"], trainer["numProcPerNode"]) == ("TrainJob", 2, 8)
+    assert (files["Kubeflow"]["kind"], trainer["numNodes"]) == ("TrainJob", 2)
+    assert trainer["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": 8}
 
 
 @pytest.mark.parametrize("service", VARIABLES)
