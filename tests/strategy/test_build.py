@@ -146,6 +146,12 @@ def test_auto_is_ddp_for_several_processes_and_lightnings_own_choice_for_one() -
         assert made._timeout == PATIENCE
 
 
+@pytest.mark.parametrize(("processes", "searches"), [(2, False), (3, True)])
+def test_buckets_keep_their_order_if_the_order_of_a_sum_matters(processes: int, searches: bool) -> None:
+    """tests/strategy/table.py shows what it is for: three processes resume bit for bit."""
+    assert build_ddp(compose([]).run.strategy, processes)._ddp_kwargs == {"find_unused_parameters": searches}
+
+
 @pytest.mark.parametrize(("starter", "kind"), [
     (Starter.command, LightningEnvironment), (Starter.launcher, LightningEnvironment),
     (Starter.torchrun, TorchElasticEnvironment), (Starter.slurm, SLURMEnvironment),

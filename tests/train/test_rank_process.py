@@ -93,6 +93,16 @@ def test_without_a_launcher_nothing_is_followed_and_the_line_is_printed_here() -
 
 
 @pytest.mark.usefixtures("_alone")
+def test_the_warnings_of_torchs_own_code_are_hidden_unless_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "INFO")
+    rank_process.quiet_torch()
+    assert os.environ["TORCH_CPP_LOG_LEVEL"] == "INFO"
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL")
+    rank_process.quiet_torch()
+    assert os.environ["TORCH_CPP_LOG_LEVEL"] == "ERROR"
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL")
+
+
 def test_a_report_is_one_line_of_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     try:

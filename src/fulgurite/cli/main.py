@@ -119,8 +119,9 @@ def main(words: Sequence[str] | None = None) -> int:
         given = _set_language(given)
         with raise_on_signals():
             if "RANK" in os.environ:
-                from fulgurite.train.rank_process import follow_launcher
+                from fulgurite.train.rank_process import follow_launcher, quiet_torch
 
+                quiet_torch()
                 follow_launcher()
             return _run(given)
     except BrokenPipeError as error:

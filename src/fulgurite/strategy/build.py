@@ -23,6 +23,9 @@ PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others at the end of a step: longer than the first one writes
 a checkpoint or samples."""
 
+COMMUTING = 2
+"""The most processes whose sum does not depend on the order of its terms."""
+
 
 def build_auto(config: Option, processes: int) -> Any:
     """Returns Lightning's strategy for a single device, or ddp if the run has several processes."""
@@ -30,8 +33,13 @@ def build_auto(config: Option, processes: int) -> Any:
 
 
 def build_ddp(config: Option, processes: int) -> DDPStrategy:
-    """Returns Lightning's DDP: one process for each device, each with a whole copy of the model."""
-    return DDPStrategy(timeout=PATIENCE)
+    """Returns Lightning's DDP: one process for each device, each with a whole copy of the model.
+
+    With more than two processes torch looks for unused parameters, only so that it does not order its buckets anew
+    after the first step of a process: three numbers have another sum in another order, and a resumed run would differ
+    in the last bit.
+    """
+    return DDPStrategy(timeout=PATIENCE, find_unused_parameters=processes > COMMUTING)
 
 
 def cluster_environment(ranks: Ranks) -> ClusterEnvironment:

@@ -50,6 +50,13 @@ def build_environment(pipe: int, folder: Path | None) -> dict[str, str]:
     return {LAUNCHER: json.dumps([os.getpid(), pipe, str(folder or "")])}
 
 
+def quiet_torch() -> None:
+    """Hides the warnings of torch's C++ code, such as one of four lines from each rank of ddp about the search for
+    unused parameters, which `strategy/build.py` wants. They have no other switch, and torch reads it when it is loaded;
+    errors, and warnings of its Python code, are still shown."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def follow_launcher() -> None:
     """End this process within 10 s of its launcher's end; does nothing if it has none.
     Raises Interrupted if it is gone already."""
