@@ -14,6 +14,7 @@ from fulgurite.language.current import use_language
 from fulgurite.language.library_errors import (
     SYSTEM,
     quote_foreign,
+    translate_argparse,
     translate_error,
     translate_json_fault,
     translate_system_error,
@@ -70,3 +71,15 @@ def test_other_errors_are_one_line_and_a_quotation() -> None:
 def test_our_own_sentence_inside_an_error_stays_a_sentence() -> None:
     own = message("not a regular file")
     assert translate_error(ValueError(own)) is own
+
+
+@pytest.mark.parametrize(("complaint", "chinese"), [
+    ("argument --lang: expected one argument", "选项 --lang 缺少值"),
+    ("argument -c: invalid choice: 'a' (choose from 'b')", "选项 -c 的值 'a' 无效（可选：'b'）"),
+    ("argument --port: 端口", "选项 --port：端口"),
+    ("unrecognized arguments: a b", "不认识的词：a b"),
+])
+def test_argparse_complaint_is_translated(complaint: str, chinese: str) -> None:
+    assert str(translate_argparse(complaint)) == complaint
+    with use_language("zh"):
+        assert str(translate_argparse(complaint)) == chinese

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from fulgurite.config.compose import compose
 from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_options
-from fulgurite.errors import ConfigError
+from fulgurite.errors import ConfigError, ModelError
 from fulgurite.explain.knob_index import build_default_run
-from fulgurite.plan.preflight import refuse_find, refuse_impossible, refuse_unmeasured
+from fulgurite.plan.preflight import refuse_find, refuse_impossible, refuse_missing, refuse_unmeasured
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +86,12 @@ def test_learning_rate_finder_is_refused_if_its_loss_means_nothing() -> None:
 def test_folders_that_are_not_there_are_refused_without_the_model(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         refuse_impossible(compose(["model=tiny", *words]).run)
+
+
+def test_folder_without_a_model_is_refused_before_torch(tmp_path: Path) -> None:
+    run = build_default_run(model="hf")
+    run = replace(run, model=replace(run.model, path=str(tmp_path)))
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        refuse_missing(run.model, run.precision, run.trainer)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    refuse_missing(run.model, run.precision, run.trainer)

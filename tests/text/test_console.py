@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from fulgurite.cli.main import main
-from fulgurite.text.console import LONGEST, escape_lines, guard_output, say, say_error, shorten, show, to_one_line
+from fulgurite.language.current import use_language
+from fulgurite.text.console import (
+    LONGEST,
+    escape_lines,
+    guard_output,
+    read_error,
+    say,
+    say_error,
+    shorten,
+    show,
+    to_one_line,
+)
 
 STEERS = [
     "\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\b", "\x7f", "\u202e", "\u2066", "\u200f", "\u2028", "\x85",
@@ -114,3 +125,15 @@ def test_reward_that_raises_with_an_escape_is_one_clean_line(
     printed = capfdbinary.readouterr()
     assert b"\x1b" not in printed.err + printed.out
     assert b"\\x1b[2J" in printed.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("language", "begin"), [("en", "error: "), ("zh", "错误：")])
+def test_error_line_is_read_back_in_each_language(
+    language: str, begin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with use_language(language):
+        say_error("optim.lr=5")
+    line = capsys.readouterr().err.strip()
+    assert line == f"{begin}optim.lr=5"
+    assert read_error(line) == "optim.lr=5"
+    assert read_error("warning: optim.lr=5") is None

@@ -28,7 +28,7 @@ from fulgurite.files.json import read_object
 from fulgurite.language.current import VARIABLE, get_language
 from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
-from fulgurite.text.console import escape_lines
+from fulgurite.text.console import escape_lines, read_error
 
 KEEPER = Path(__file__).with_name("keep_exit.py")
 COMMAND = (sys.executable, "-m", "fulgurite")
@@ -200,7 +200,7 @@ class Launches:
         alive, code = self.is_alive(record), self.read_exit(record)
         output = self.read_output(record)
         state = "ended" if not alive else "running" if began else "starting"
-        errors = [line.removeprefix("error: ") for line in output.splitlines() if line.startswith("error: ")]
+        errors = [text for line in output.splitlines() if (text := read_error(line)) is not None]
         return {
             "id": record.id, "kind": record.kind, "command": record.command, "state": state,
             "exit": code if state == "ended" else None, "output": output, "started": record.started,

@@ -15,7 +15,8 @@ from types import FrameType
 
 from fulgurite.errors import FulguriteError, Interrupted, TrainingFailed, is_shortage
 from fulgurite.foreign_code import describe_error
-from fulgurite.language.message import message
+from fulgurite.language.library_errors import quote_foreign, translate_error
+from fulgurite.language.message import UserMessage, message
 from fulgurite.text.console import rank, say_error
 
 HOME = Path(__file__).resolve().parents[1]
@@ -96,14 +97,14 @@ def describe_ending(error: BaseException) -> Ending:
     if isinstance(error, SystemExit):
         return _left(error)
     if is_shortage(error):
-        text = " ".join(str(error).split())[:160] or type(error).__name__
+        text = translate_error(error, 160) if str(error) else quote_foreign(type(error).__name__)
         short = message("Out of memory ({text}). Close other programs, or take a smaller model.", text=text)
         return Ending(TrainingFailed.exit_status, str(short))
     if "RANK" in os.environ and _is_lost(error):
         gone = message("The connection to another process of this run was lost; that process reports the reason.")
         return Ending(TrainingFailed.exit_status, str(gone), lost=True)
     if isinstance(error, OSError):  # a file or a pipe that nobody expected to refuse
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = translate_error(error, 300) if str(error) else quote_foreign(type(error).__name__)
         refused = message("{text} (at {place}). --debug shows the traceback.", text=text, place=find_place(error))
         return Ending(2, str(refused))
     unexpected = message(
@@ -113,13 +114,13 @@ def describe_ending(error: BaseException) -> Ending:
     return Ending(TrainingFailed.exit_status, str(unexpected))
 
 
-def find_place(error: BaseException) -> str:
+def find_place(error: BaseException) -> str | UserMessage:
     """`fulgurite/stage/policy.py:123`, the innermost frame of ours; the innermost of all if none is ours."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(HOME)]
     if own:
         return f"{Path(own[-1].filename).relative_to(HOME.parent)}:{own[-1].lineno}"
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else message("an unknown place")
 
 
 def _last_line(error: BaseException) -> str:
@@ -145,7 +146,7 @@ def _left(error: SystemExit) -> Ending:
     if error.code in (0, None) and frames and Path(frames[-1].filename).is_relative_to(HOME):
         return Ending(0, "")
     code = "" if error.code is None else repr(error.code)[:200]
-    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else message("an unknown place")
     left = message(
         "The command was ended by sys.exit({code}) at {place}; --debug shows the traceback.", code=code, place=place
     )

@@ -13,6 +13,7 @@ from fulgurite import __version__
 from fulgurite.cli import help
 from fulgurite.errors import RequestError, suggest_similar
 from fulgurite.language.current import get_language
+from fulgurite.language.library_errors import translate_argparse
 from fulgurite.language.message import message
 
 CFG = ("job", "hydra", "all")
@@ -38,7 +39,7 @@ class CommandParser(argparse.ArgumentParser):
         """Raises RequestError."""
         raise RequestError(
             "{prog}: {complaint}; see `{line}`.",
-            prog=self.prog, complaint=message, line=f"{self.prog} --help",
+            prog=self.prog, complaint=translate_argparse(message), line=f"{self.prog} --help",
         )
 
     @property
@@ -89,14 +90,18 @@ def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
 
 def _read_port(value: str) -> int:
     if not (value.isascii() and value.isdecimal() and 0 < int(value[:6]) < 65536):
-        raise argparse.ArgumentTypeError(f"{value} is not allowed: a number from 1 to 65535")
+        raise argparse.ArgumentTypeError(
+            str(message("{value} is not allowed: a number from 1 to 65535", value=value))
+        )
     return int(value)
 
 
 def _one_of(values: Sequence[str]) -> Callable[[str], str]:
     def check(value: str) -> str:
         if value not in values:
-            raise argparse.ArgumentTypeError(f"{value} is not allowed: one of {', '.join(values)}")
+            raise argparse.ArgumentTypeError(
+                str(message("{value} is not allowed: one of {values}", value=value, values=", ".join(values)))
+            )
         return value
 
     return check

@@ -232,7 +232,8 @@ def explain_foreign(entries: Sequence[ForeignName], setting: Setting) -> UserMes
 
 def list_owners(entries: Sequence[ForeignName]) -> str:
     """Returns the owners of names, each once."""
-    return ", ".join(dict.fromkeys(entry.owner for entry in entries))
+    owners = dict.fromkeys(entry.owner for entry in entries)
+    return ", ".join(str(message("other tools")) if owner == "other tools" else owner for owner in owners)
 
 
 def _explain_other(word: str, words: Sequence[str]) -> UserMessage:

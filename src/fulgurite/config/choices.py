@@ -11,6 +11,7 @@ from fulgurite.config.run import GROUPS, SEVERAL
 from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError, suggest_similar
 from fulgurite.foreign_names.settings import find_value
+from fulgurite.language.message import UserMessage, message
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`owner/name`, as on the hub."""
@@ -61,15 +62,15 @@ def _walk_words(value: object) -> Iterator[object]:
     yield from value if isinstance(value, list) else [value]
 
 
-def suggest_instead(group: str, word: str) -> str:
+def suggest_instead(group: str, word: str) -> UserMessage:
     """What to write for a path, a hub id or a former option, as ` Write ...` with a leading space;
-    nothing if it is none of them."""
+    an empty message if it is none of them."""
     if group == "trainer" and word in EARLIER_TRAINERS:
-        return f" Write {EARLIER_TRAINERS[word]}."
+        return _advise(EARLIER_TRAINERS[word])
     if group == "strategy" and (words := find_value(group, word)) is not None:
-        return f" Write {words}."
+        return _advise(words)
     if group not in ("model", "data"):
-        return ""
+        return UserMessage()
     path = (
         is_there(word)
         or word.startswith(("/", "./", "../", "~"))
@@ -77,7 +78,12 @@ def suggest_instead(group: str, word: str) -> str:
     )
     shown = f"'{word}'" if re.search(r"[\s,()\[\]{}]", word) else word
     if path:
-        return f" Write data=file data.path={shown}." if group == "data" else f" Write model=hf model.path={shown}."
+        return _advise(f"data=file data.path={shown}" if group == "data" else f"model=hf model.path={shown}")
     if HUB_ID.fullmatch(word):
-        return f" Write data=file data.path=hub:{word}." if group == "data" else f" Write model=hf model.path={word}."
-    return ""
+        return _advise(f"data=file data.path=hub:{word}" if group == "data" else f"model=hf model.path={word}")
+    return UserMessage()
+
+
+
+def _advise(words: str) -> UserMessage:
+    return message(" Write {words}.", words=words)

@@ -92,7 +92,7 @@ def rebuild_run(config: dict[str, Any], allowed: Allowed | None = None, folder: 
     model's code is trusted only as
     `allowed` by the command line of now. Prints once what is left out.
     """
-    allowed, place = allowed or Allowed(), f"{folder}/config.yaml" if folder else "The run's config.yaml"
+    allowed, place = allowed or Allowed(), f"{folder}/config.yaml" if folder else message("The run's config.yaml")
     register(allowed.plugins)
     asked = config.get("plugins") or ()
     left = [str(m) for m in asked if m not in IMPORTED] if isinstance(asked, list) else []
@@ -129,7 +129,7 @@ def _rebuild_part(name: str, value: Any) -> Any:
     return value
 
 
-def _trust_anew(model: Any, allowed: Allowed, place: str) -> Any:
+def _trust_anew(model: Any, allowed: Allowed, place: str | UserMessage) -> Any:
     """The model, whose own code may run only as `allowed`, under the pin that was typed with it."""
     if not getattr(model, "trust_remote_code", False):
         return model

@@ -136,4 +136,6 @@ LONGEST_NAME, LONGEST_REASON = 80, 1000
 
 def shorten(text: str, most: int = LONGEST_NAME) -> str:
     """Cuts a foreign name or sentence to its first `most` characters."""
-    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}… {message('({count:,} characters)', count=len(text))}"

@@ -203,7 +203,9 @@ class Source:
         if count > 1:
             every = message("all {count:,} records are bad", count=count)
         if not sample:
-            return UserMessage("{first}; {every}.", {"first": first, "every": every})
+            if count > 1:
+                return message("{first}; all {count:,} records are bad.", first=first, count=count)
+            return message("{first}; the only record is bad.", first=first)
         columns = None if self.is_registered else suggest_columns(sample, self.reads, self._is_read, guess=False)
         if self.is_registered:
             remedy = message("correct the data, or the columns of {owner}", owner=self.forms[number].owner)

@@ -27,8 +27,7 @@ from fulgurite.data.template_dialect import Dialect
 from fulgurite.data.timeout import LimitExceeded, run_bounded
 from fulgurite.errors import ConfigError, DataError, FulguriteError, suggest_similar
 from fulgurite.foreign_code import describe_error
-from fulgurite.language.library_errors import translate_error
-from fulgurite.text.console import shorten
+from fulgurite.language.library_errors import quote_foreign, translate_error
 
 FOLDER = Path(__file__).parent / "templates"
 BUILT_IN = {path.stem: path.read_text(encoding="utf-8").replace("\n", "") for path in sorted(FOLDER.glob("*.jinja"))}
@@ -122,10 +121,9 @@ class Template:
             raise
         except Exception as error:  # a template is foreign code: it may raise any exception
             plain = isinstance(error, TemplateError | ValueError | TypeError | LimitExceeded)
-            reason = " ".join(str(error).split()) if plain else describe_error(error)
             raise DataError(
                 "the chat template {name} does not accept a conversation ({reason}); set another data.template.",
-                name=self.name, reason=shorten(reason, 300),
+                name=self.name, reason=quote_foreign(error if plain else describe_error(error), 300),
             ) from error
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:

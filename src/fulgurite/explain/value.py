@@ -12,7 +12,7 @@ from fulgurite.config.schema import Knob, Range, describe_type, list_options, st
 from fulgurite.errors import ConfigError
 from fulgurite.explain.choices import read_default_options
 from fulgurite.explain.knob_index import build_default_run, list_every_knob
-from fulgurite.explain.layout import format_usual, format_value
+from fulgurite.explain.layout import format_kind, format_usual, format_value
 from fulgurite.language.message import UserMessage, message
 
 CONTEXT = ("stage", "method", "optim", "model")
@@ -80,7 +80,7 @@ def _read(knob: Knob, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         return kind(text) if kind in (int, float) else text
     except (ValueError, KeyError) as error:
-        kinds = describe_type(kind)
+        kinds = format_kind(describe_type(kind))
         raise ConfigError("{path}={text} must be: {kind}.", path=knob.path, text=text, kind=kinds) from error
 
 

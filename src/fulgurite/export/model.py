@@ -25,6 +25,7 @@ from fulgurite.export.dtype import cast, choose_written_dtype
 from fulgurite.export.result import Written
 from fulgurite.files.atomic import remove_drafts, write_folder
 from fulgurite.files.lock import hold_lock
+from fulgurite.language.library_errors import quote_foreign, translate_system_error
 from fulgurite.language.message import UserMessage, message
 from fulgurite.model.generation_config import select_valid
 from fulgurite.model.unwrap import unwrap_model
@@ -75,7 +76,7 @@ def explain_failure(out: Path, run: str, error: Exception) -> Exception:
     """Returns an error that names the folder if the system refused to write there, else one that names the run."""
     if is_shortage(error):
         return error
-    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    reason = translate_system_error(error) if isinstance(error, OSError) else quote_foreign(error, 400)
     disk = isinstance(error, OSError) or (isinstance(error, SafetensorError) and "os error" in str(error).lower())
     if disk:
         return RequestError(
@@ -84,7 +85,7 @@ def explain_failure(out: Path, run: str, error: Exception) -> Exception:
         )
     return ModelError(
         "{run} cannot be exported: {error}; this is a fault of the export, please report it.",
-        run=run, error=reason[:400],
+        run=run, error=reason,
     )
 
 

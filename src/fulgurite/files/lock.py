@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.files.atomic import PRIVATE_FILE
+from fulgurite.language.library_errors import translate_error
+from fulgurite.language.message import UserMessage
 
 FOR_READERS = 1.0
 """Seconds to wait for a free lock: `is_locked` of another process may hold it for an instant."""
@@ -25,20 +27,21 @@ _own: dict[tuple[int, Path], Path | None] = {}
 
 
 @contextlib.contextmanager
-def hold_lock(path: Path, timeout: float = -1) -> Iterator[str]:
+def hold_lock(path: Path, timeout: float = -1) -> Iterator[UserMessage]:
     """Holds a lock file against all other processes of this machine, and removes it at the end.
 
-    Yields why it could not be locked (a file system without locks, a full disk), "" if it was. Waits `timeout` seconds
-    for another process, without end if it is negative. Raises TimeoutError if that process still holds it.
+    Yields why it could not be locked (a file system without locks, a full disk), an empty message if it was. Waits
+    `timeout` seconds for another process, without end if it is negative. Raises TimeoutError if that process still
+    holds it.
     """
-    lock, fault = None, ""
+    lock, fault = None, UserMessage()
     try:
         lock = _acquire(path, timeout)
     # TimeoutError is an OSError, and the only one that the caller has to see.
     except TimeoutError:
         raise
     except (OSError, NotImplementedError) as error:
-        fault = str(error)
+        fault = translate_error(error)
     try:
         yield fault
     finally:

@@ -71,6 +71,25 @@ YAML = (
 )
 """What PyYAML's two scanners complain about most, by the beginning of their words."""
 
+ARGPARSE = (
+    (r"argument (?P<flag>.+?): expected one argument", message("argument {flag}: expected one argument")),
+    (r"argument (?P<flag>.+?): expected at least one argument",
+     message("argument {flag}: expected at least one argument")),
+    (r"argument (?P<flag>.+?): invalid choice: (?P<value>.+) \(choose from (?P<choices>.+)\)",
+     message("argument {flag}: invalid choice: {value} (choose from {choices})")),
+    (r"argument (?P<flag>.+?): invalid (?:int|float|_read\w*) value: (?P<value>.+)",
+     message("argument {flag}: {value} is no allowed number")),
+    (r"argument (?P<flag>.+?): ignored explicit argument (?P<value>.+)",
+     message("argument {flag}: it takes no value, found {value}")),
+    (r"argument (?P<flag>.+?): not allowed with argument (?P<other>.+)",
+     message("argument {flag}: not allowed with argument {other}")),
+    (r"one of the arguments (?P<flags>.+) is required", message("one of the arguments {flags} is required")),
+    (r"the following arguments are required: (?P<flags>.+)", message("the following arguments are required: {flags}")),
+    (r"unrecognized arguments: (?P<words>.+)", message("unrecognized arguments: {words}")),
+    (r"argument (?P<flag>.+?): (?P<text>.+)", message("argument {flag}: {text}")),
+)
+"""What argparse complains about (3.11 to 3.13), with the names and values that it found."""
+
 
 @dataclass(frozen=True, slots=True)
 class ForeignText:
@@ -120,6 +139,14 @@ def translate_error(error: BaseException, most: int = 200) -> UserMessage:
 def translate_json_fault(fault: str) -> UserMessage:
     """Returns a complaint of Python's JSON decoder, which comes without a place."""
     return JSON.get(fault) or quote_foreign(fault)
+
+
+def translate_argparse(complaint: str) -> UserMessage:
+    """Returns a complaint of argparse, whose flags and values stay; a sentence of ours is in its language already."""
+    for pattern, words in ARGPARSE:
+        if found := re.fullmatch(pattern, complaint, re.DOTALL):
+            return message(words.template, **found.groupdict())
+    return message("{text}", text=complaint)
 
 
 def _translate_yaml_problem(problem: str) -> UserMessage:

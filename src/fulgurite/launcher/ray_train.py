@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
+from fulgurite.language.library_errors import quote_foreign
 from fulgurite.language.message import UserMessage, get_english, message
 from fulgurite.launcher.config import RayLauncher
 from fulgurite.launcher.ray_worker import RunReports, name_log, run_rank
@@ -188,8 +189,8 @@ def judge_ends(
         return stopped or known[0].status, known[0].line
     if error is not None and not stopped:
         reasons = getattr(error, "worker_failures", None) or {0: error}
-        reason = " ".join(str(next(iter(reasons.values()))).split())
-        return TrainingFailed.exit_status, message("Ray Train ended the run: {reason}", reason=reason[-600:])
+        reason = quote_foreign(" ".join(str(next(iter(reasons.values()))).split())[-600:], 600)
+        return TrainingFailed.exit_status, message("Ray Train ended the run: {reason}", reason=reason)
     first = next((end for end in ends if end.status), None)
     if stopped and first is None:
         return stopped, message("Stopped by {signal} before training began.", signal=signal.Signals(signals[0]).name)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fulgurite.errors import RequestError
 from fulgurite.files.atomic import write_output
+from fulgurite.language.library_errors import quote_foreign, translate_error
 from fulgurite.language.message import message
 from fulgurite.launcher.config import BEFORE_LIMIT, SlurmLauncher
 from fulgurite.launcher.request import LaunchRequest, forget_folder
@@ -112,9 +113,9 @@ def _submit_script(script: Path) -> str:
         done = subprocess.run(
             ["sbatch", "--parsable", str(script)], capture_output=True, text=True, timeout=PATIENCE, check=False
         )
-        why = done.stderr or done.stdout
+        why = quote_foreign(done.stderr or done.stdout, 600)
     except (OSError, subprocess.TimeoutExpired) as error:
-        done, why = None, str(error)
+        done, why = None, translate_error(error, 600)
     if done is None or done.returncode:
-        raise RequestError("sbatch refused the job: {reason}", reason=" ".join(why.split())[:600])
+        raise RequestError("sbatch refused the job: {reason}", reason=why)
     return done.stdout.strip().partition(";")[0]

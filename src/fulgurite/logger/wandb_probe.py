@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from fulgurite.language.library_errors import quote_foreign, translate_error
 from fulgurite.language.message import UserMessage, message
 
 QUESTION = json.dumps({"query": "query Viewer { viewer { entity } }"}).encode()
@@ -75,7 +76,8 @@ def _ask_server(base_url: str, key: str, wait: float) -> UserMessage:
     except TimeoutError:
         return _build_timeout(base_url, wait)
     except (OSError, urllib.error.URLError) as error:
-        reason = str(getattr(error, "reason", error))
+        found = getattr(error, "reason", error)
+        reason = translate_error(found) if isinstance(found, OSError) else quote_foreign(found)
         return message("{server} cannot be reached ({reason})", server=base_url, reason=reason)
     except Exception as error:
         # http.client and json raise many errors if this is not a W&B server; none may end a run.

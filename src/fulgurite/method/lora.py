@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from fulgurite.errors import ConfigError, ModelError, suggest_similar
 from fulgurite.language.library_errors import translate_error
+from fulgurite.language.message import message
 from fulgurite.method import config as c
 from fulgurite.method.adapters import EVERY, attach, freeze_base, list_linear_targets, load_adapter, task
 from fulgurite.method.modules import find_linear_layers
@@ -180,10 +181,10 @@ def _go_on(config: c.Lora, wrapped: Any) -> None:
     differ = sorted(ours.keys() ^ kept.keys()) or [n for n in ours if ours[n].shape != kept[n].shape]
     if differ:
         name = differ[0]
-        shapes = " against ".join(str(tuple(d[name].shape)) if name in d else "absent" for d in (ours, kept))
+        here, there = (tuple(d[name].shape) if name in d else message("absent") for d in (ours, kept))
         raise ConfigError(
-            "method.adapter_path={folder} is not an adapter of these parameters: {name} is {shapes} there ({count} "
-            "differ); use the same method.rank, targets and variant, or method.adapter_mode=stack.",
-            folder=folder, name=name, shapes=shapes, count=len(differ),
+            "method.adapter_path={folder} is not an adapter of these parameters: {name} is {here} against {there} "
+            "there ({count} differ); use the same method.rank, targets and variant, or method.adapter_mode=stack.",
+            folder=folder, name=name, here=here, there=there, count=len(differ),
         )
     set_peft_model_state_dict(wrapped, kept)

@@ -11,6 +11,7 @@ from fulgurite.config.described import DescribedEnum
 from fulgurite.config.guard import Allowed
 from fulgurite.config.paths import resolve_path
 from fulgurite.config.schema import Empty, Option, at_least, find_option, knob, list_knobs, list_options, option
+from fulgurite.errors import ModelError
 from fulgurite.files.json import read_object
 from fulgurite.language.message import UserMessage, message
 from fulgurite.model.validate import MOST_PARAMETERS
@@ -27,6 +28,25 @@ def describe_reward_model(place: object) -> UserMessage:
         "a reward with stage.reward=[<its folder>], or start from the model that it was trained from.",
         place=place,
     )
+
+
+def refuse_no_model(folder: Path) -> None:
+    """Raises ModelError if a folder exists and is no model: an adapter, a run, or without config.json."""
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            "{folder} is an adapter, not a whole model; merge it first: `fulgurite export run=<its run> out=<folder>`.",
+            folder=folder,
+        )
+    if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+        raise ModelError(
+            "{folder} is a run, not a model; export it first: fulgurite export run={folder} out=<folder>.",
+            folder=folder,
+        )
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelError(
+            "{folder} has no config.json; give a folder that save_pretrained or `fulgurite export` wrote.",
+            folder=folder,
+        )
 
 
 class Attention(DescribedEnum):

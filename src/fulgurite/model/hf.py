@@ -34,21 +34,7 @@ def _place(config: c.Hf) -> str | Path:
             "model=hf needs model.path=<folder or hub id>, such as model.path=HuggingFaceTB/SmolLM2-360M-Instruct."
         )
     folder = Path(config.path).expanduser()
-    if (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            "{folder} is an adapter, not a whole model; merge it first: `fulgurite export run=<its run> out=<folder>`.",
-            folder=folder,
-        )
-    if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
-        raise ModelError(
-            "{folder} is a run, not a model; export it first: fulgurite export run={folder} out=<folder>.",
-            folder=folder,
-        )
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(
-            "{folder} has no config.json; give a folder that save_pretrained or `fulgurite export` wrote.",
-            folder=folder,
-        )
+    c.refuse_no_model(folder)
     if folder.is_dir():
         check_folder(folder)
     return folder if folder.is_dir() else config.path

@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from fulgurite.errors import FulguriteError, ModelError, excerpt, is_shortage
+from fulgurite.language.library_errors import quote_foreign
 from fulgurite.language.message import UserMessage, message
 from fulgurite.model import config as c
 from fulgurite.model.attention import with_attention
@@ -190,6 +191,14 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words
     model.new_token_ids = ids
 
 
+def _describe_field(path: str | Path, text: str) -> UserMessage:
+    found = FIELD.match(text)
+    return UserMessage() if found is None else message(
+        "{path}/config.json: field '{field}': {reason}; correct it, or download it again.",
+        path=path, field=found["field"], reason=quote_foreign(found["reason"], LONGEST),
+    )
+
+
 def _describe_error(path: str | Path, error: Exception, kind: Form) -> UserMessage:
     text = " ".join(str(error).split())
     if "safetensors" in text and ("not have" in text or "no file named" in text or "use_safetensors" in text):
@@ -198,14 +207,14 @@ def _describe_error(path: str | Path, error: Exception, kind: Form) -> UserMessa
         return message("{path} needs to run its own Python code; read it, then add {words}", path=path,
                        words=describe_how_to_allow(path))
     if isinstance(path, Path) or Path(path).exists():
-        if found := FIELD.match(text):
-            return message(
-                "{path}/config.json: field '{field}': {reason}; correct it, or download it again.",
-                path=path, field=found["field"], reason=shorten(found["reason"], LONGEST),
-            )
+        if named := _describe_field(path, text):
+            return named
         clear = isinstance(error, OSError | ValueError | ImportError) and " " in text
-        reason = text if clear else CLASS.sub("config.json:", f"{type(error).__name__}: {text}")
-        reason = excerpt(reason, LONGEST) + ("" if clear else describe_suspects(path))
+        words = text if clear else CLASS.sub("config.json:", f"{type(error).__name__}: {text}")
+        reason = message(
+            "{text}{suspects}", text=quote_foreign(excerpt(words, LONGEST), LONGEST),
+            suspects=UserMessage() if clear else describe_suspects(path),
+        )
         if kind is Form.causal:
             return message("{path} cannot be loaded as a causal language model: {reason}", path=path, reason=reason)
         if kind is Form.reward:

@@ -296,20 +296,20 @@ def count_weight_bytes(folder: Path) -> int | None:
     return sum(sizes) if sizes else None
 
 
-def describe_suspects(folder: Path | str) -> str:
+def describe_suspects(folder: Path | str) -> UserMessage:
     """Returns the sizes of config.json that are null, zero or negative: the likely cause of an error that names no
     field."""
     try:
         config = read_object(Path(folder) / "config.json")
     except (OSError, ValueError):
-        return ""
+        return UserMessage()
     odd = [
-        f"'{field}' is {_describe_value(value)}"
+        f"{field}={_describe_value(value)}"
         for field, value in _fields(config)
         if any(name.fullmatch(field) for name, _ in SIZES)
         and (value is None or (isinstance(value, int | float) and value <= 0))
     ]
-    return f" (config.json: {', '.join(odd[:3])})" if odd else ""
+    return message(" (config.json contains {fields})", fields=", ".join(odd[:3])) if odd else UserMessage()
 
 
 def find_base_of_adapter(folder: Path) -> str:

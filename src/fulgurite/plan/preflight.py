@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fulgurite.config.paths import is_missing_path
+from fulgurite.config.paths import is_missing_path, is_there
 from fulgurite.config.provenance import Composed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.data.source import Source
 from fulgurite.errors import ConfigError
 from fulgurite.language.message import as_message
-from fulgurite.model.config import Model
+from fulgurite.model.config import Model, refuse_no_model
 from fulgurite.plan.recall import Recall, key_source, make_anew
 from fulgurite.plan.verdict import refuse_unknown
 from fulgurite.precision.config import Precision
@@ -58,10 +58,12 @@ def refuse_unmeasured(scheduler: Scheduler, patience: int | None, has_validation
 
 
 def refuse_missing(model: Model, precision: Precision, trainer: Trainer, is_here: bool = True) -> None:
-    """Raises ConfigError for a model folder or a GPU that this machine lacks, without asking torch."""
+    """Raises ConfigError or ModelError for a model or a GPU that this machine lacks, without asking torch."""
     path = str(getattr(model, "path", None) or "")
     if is_missing_path(path):
         raise ConfigError("model.path={path} does not exist; give a model folder, a run folder or a hub id.", path=path)
+    if path and is_there(path):
+        refuse_no_model(Path(path).expanduser())
     if precision.compute == "float16" and (
         trainer.accelerator == "cpu" or (is_here and not may_have_gpu())
     ):

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from fulgurite.language.library_errors import quote_foreign, translate_error
 from fulgurite.language.message import UserMessage, message
 from fulgurite.strategy.ranks import INTERACTIVE
 
@@ -39,14 +40,14 @@ def requeue_job(job: SlurmJob) -> UserMessage:
             done = subprocess.run(
                 ["scontrol", "requeue", job.number], capture_output=True, text=True, timeout=PATIENCE, check=False
             )
-        why = done.stderr.strip() or done.stdout.strip() if done.returncode else ""
+        why = quote_foreign(done.stderr.strip() or done.stdout.strip() or "scontrol")
     except (OSError, subprocess.TimeoutExpired) as error:
-        done, why = None, str(error)
+        done, why = None, translate_error(error)
     if done is not None and not done.returncode:
         return message("Slurm job {job} is back in the queue, and continues this run when it starts.", job=job.number)
     return message(
         "warning: Slurm job {job} could not be put back into the queue ({reason}); submit it again to continue.",
-        job=job.number, reason=why or "scontrol",
+        job=job.number, reason=why,
     )
 
 

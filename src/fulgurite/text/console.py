@@ -9,7 +9,8 @@ import shutil
 import sys
 import warnings
 
-from fulgurite.language.message import UserMessage
+from fulgurite.language.current import LANGUAGES, use_language
+from fulgurite.language.message import UserMessage, message
 from fulgurite.text.layout import count_cells, wrap
 
 CONTROL = re.compile(
@@ -34,7 +35,8 @@ def shorten(line: str, most: int = LONGEST) -> str:
         return line
     # Both ends are kept: an error begins with its place and ends with its remedy.
     tail = min(TAIL, most // 2)
-    return f"{line[: most - tail]} [... {len(line) - most} characters left out ...] {line[len(line) - tail :]}"
+    note = message("[... {count} characters left out ...]", count=len(line) - most)
+    return f"{line[: most - tail]} {note} {line[len(line) - tail :]}"
 
 
 def to_one_line(text: str) -> str:
@@ -65,7 +67,18 @@ def say(text: str | UserMessage) -> None:
 
 def say_error(text: object) -> None:
     """Prints the one line `error: ...` on stderr."""
-    print(wrap_lines(f"error: {to_one_line(str(text))}", measure_stderr()), file=sys.stderr, flush=True)
+    line = message("error: {text}", text=to_one_line(str(text)))
+    print(wrap_lines(str(line), measure_stderr()), file=sys.stderr, flush=True)
+
+
+def read_error(line: str) -> str | None:
+    """Returns what follows `error: ` in a line that `say_error` printed in any language; None for another line."""
+    for language in LANGUAGES:
+        with use_language(language):
+            prefix = str(message("error: {text}", text=""))
+        if line.startswith(prefix):
+            return line.removeprefix(prefix)
+    return None
 
 
 def measure_stderr() -> int | None:

@@ -357,11 +357,11 @@ def _read(pipe: int) -> RankReport | None:
         return None
 
 
-def _name_signal(number: int) -> str:
+def _name_signal(number: int) -> str | UserMessage:
     try:
         return signal.Signals(number).name
     except ValueError:
-        return f"signal {number}"
+        return message("signal {number}", number=number)
 
 
 def find_free_port() -> int:

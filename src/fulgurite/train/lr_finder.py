@@ -121,11 +121,11 @@ def run_test(pieces: Pieces) -> Curve | Shortage:
     trainer = pieces.build_trainer([curve, ProgressLine(stage.total_steps)])
     try:
         trainer.fit(stage, datamodule=pieces.data)
-    except TrainingFailed as error:
+    except TrainingFailed as ended:
         if len(curve.rates) < 10:
             raise
         # the first sentence of ours: what follows is the advice for a training
-        first = re.split(r"\.\s|。", str(error))[0]
+        first = re.split(r"\.\s|。", str(ended))[0]
         say(message("The test ends: {reason}", reason=first))
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback
 from fulgurite.config.decision import Kind
 from fulgurite.config.resolve import MICRO_BATCH, note, replace_parts
 from fulgurite.errors import RequestError
+from fulgurite.language.message import message
 from fulgurite.plan.timing import Timing
 from fulgurite.scheduler.config import Constant
 from fulgurite.train.pieces import Pieces
@@ -56,9 +57,9 @@ def measure(pieces: Pieces) -> Timing:
     run = pieces.composed.run
     if gathered.encoded.source.reads.prompts or run.private or gathered.facts.processes > 1:
         what = (
-            "privacy"
+            message("privacy")
             if run.private
-            else "several processes"
+            else message("several processes")
             if gathered.facts.processes > 1
             else f"stage={run.stage.name}"
         )
