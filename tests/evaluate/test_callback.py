@@ -20,8 +20,9 @@ TRAIN = ("optim.lr=1e-2", "trainer.max_steps=3", "trainer.eval_every=2", "traine
 CALLBACK = (
     "callback=[eval]", "callback.eval.every=2", "callback.eval.max_examples=6", "callback.eval.metrics=[exact_match]",
     "callback.eval.reward=['regex:e']", "callback.eval.max_new_tokens=4", "callback.eval.batch_size=4",
+    "callback.eval.turns=all",
 )
-COMMAND = ("max_examples=6", "metrics=exact_match", "reward=regex:e", "max_new_tokens=4", "batch_size=4")
+COMMAND = ("max_examples=6", "metrics=exact_match", "reward=regex:e", "max_new_tokens=4", "batch_size=4", "turns=all")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.config.eval_arguments import Turns
 from fulgurite.config.schema import Empty, Option, at_least, between, knob, option
 from fulgurite.language.message import UserMessage, message
 
@@ -79,6 +80,11 @@ class EvalOption(CallbackOption):
         source="docs/evaluate.md names the paper of each",
         advice="exact_match or chrf; without metrics and rewards no answer is generated.",
         time="The time of one answer for each example.",
+    )
+    turns: Turns = knob(
+        Turns.last, "Which answers of a conversation the model is asked for, as in `fulgurite eval`.", source="Ours",
+        advice="all with metrics tool_calls: the last answer of a conversation is seldom a call.",
+        time="all: the time of one answer for each turn.",
     )
     reward: list[str] = knob(
         [], "Rewards that score the answers, as in stage.reward.", source="Ours; TRL's rewards",

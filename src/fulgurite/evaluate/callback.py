@@ -38,7 +38,7 @@ def build(config: EvalOption, context: CallbackContext) -> PeriodicEvaluation:
     if not rewards and context.run.stage.rolls_out:
         rewards = list(cast(Any, stage).rewards)
     rows = draw_rows(context.val, config.max_examples, SEED)
-    questions = read_questions(context.source, rows) if metrics or rewards else []
+    questions = read_questions(context.source, rows, config.turns) if metrics or rewards else []
     answerer = Answerer(
         stage.model, context.loaded.tokenizer, context.template, context.loaded.length, stage.inference_context
     )
