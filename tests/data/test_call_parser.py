@@ -86,6 +86,16 @@ def test_it_never_raises() -> None:
             assert parsed.text.replace("\n", "") or parsed.calls or not text.strip()
 
 
+@pytest.mark.parametrize("form", BY_NAME)
+def test_many_blanks_are_held_back(form: str) -> None:
+    """A model that writes line breaks without an end: a pattern that begins with blanks would be searched from each of
+    them again, for each piece."""
+    parser = CallParser(BY_NAME[form], hidden=["</s>"])
+    assert parser.feed("Yes.") == ["Yes."]
+    assert [piece for _ in range(1500) for piece in parser.feed("\n \n")] == []
+    assert parser.finish() == ["\n \n" * 1500]
+
+
 def test_a_template_reads_its_own_answers(make_tokenizer: Callable[..., Any]) -> None:
     template = made(HERMES, make_tokenizer)
     answer = template.answer(f"Let me look.\n{WRITTEN}<|im_end|>", [TOOL])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from typing import Any
 
 import pytest
 import torch
-from tests.data.made_templates import HERMES
+from tests.data.made_templates import HERMES, MISTRAL
 
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.data.example import Conversation, Message
@@ -156,6 +157,28 @@ def test_old_turns_are_dropped_with_their_calls(partner: Partner) -> None:
     text, asked = talk(short, "Weather?\nWhy?\n", [BERN, "Sun.", "Because."], lambda city: "sun")
     assert "the oldest 1 turns" in text
     assert asked[2] == prompt(partner, Message("user", "Why?"))
+
+
+def test_calls_are_named_for_templates_that_need_it(partner: Partner) -> None:
+    """Mistral's template refuses a call without an id of nine characters, and writes the id of a result."""
+    tokenizer = copy.deepcopy(partner.tokenizer)
+    tokenizer.chat_template = MISTRAL
+    mistral = Partner(partner.model, tokenizer, load_template(None, tokenizer), 4000)
+    written = '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Bern"}}]'
+    text, asked = talk(mistral, "Weather?\n", [written, "Sunny."], lambda city: "5")
+    assert text.endswith('  weather(city="Bern")\n  weather = 5\nSunny.\n')
+    assert '"id": "call01000"}]' in asked[1]
+    assert '{"content": 5, "call_id": "call01000"}' in asked[1]
+
+
+def test_a_template_without_a_place_for_results_is_one_sentence(partner: Partner) -> None:
+    tokenizer = copy.deepcopy(partner.tokenizer)
+    strict = Partner(partner.model, tokenizer, load_template("alpaca", tokenizer), 4000)
+    written = '{"name": "weather", "arguments": {"city": "Bern"}}'
+    text, asked = talk(strict, "Weather?\nWhy?\n", [written, "Because."], lambda city: "5")
+    assert "alpaca has no role tool" in text
+    assert text.endswith("> Why?\nBecause.\n")
+    assert "Weather?" not in asked[1]
 
 
 def test_the_commands_list_functions_and_commands(partner: Partner) -> None:

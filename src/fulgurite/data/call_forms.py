@@ -27,8 +27,9 @@ NAMED = r'<{0}parameter name="(?P<key>[^"]+)"[^>]*>(?P<value>.*?)</{0}parameter>
 class CallForm:
     """A form of calls: patterns of the text before and after a body, and the reader of the body.
 
-    `mark` is a text with which only calls begin. `opening` may have the groups `name` and `id`, and ends with a text
-    that cannot be longer. `tail` is the text that may follow the last call.
+    `mark` is a text with which only calls begin. `opening` may have the groups `name` and `id`. It begins with no
+    blanks (a long run of them would be searched again from each), and ends with a text that cannot be longer. `tail` is
+    the text that may follow the last call.
     """
 
     name: str
@@ -69,7 +70,7 @@ FORMS = (
     ),
     CallForm(
         "atem", r"<atem:", read_pairs(NAMED.format("atem:")), r"</atem:invoke>", "</atem:function_calls>",
-        opening=r"(?:(?:<\|start\|>assistant)?\s*to=[^\s<]+<\|message\|>\s*)?"
+        opening=r"(?:(?:<\|start\|>assistant)? ?to=[^\s<]+<\|message\|>\s*)?"
         r'(?:<atem:function_calls>\s*)?<atem:invoke name="(?P<name>[^"]+)">',
     ),
     CallForm("gemma", r"<\|tool_call>", read_gemma, r"<tool_call\|>",
@@ -77,7 +78,7 @@ FORMS = (
     CallForm("lfm", r"<\|tool_call_start\|>", read_python, r"<\|tool_call_end\|>"),
     CallForm(
         "harmony", r"to=functions\.", read_arguments, r"<\|call\|>",
-        opening=r"(?:<\|start\|>assistant)?(?:<\|channel\|>commentary)?\s*to=functions\.(?P<name>[^\s<]+)"
+        opening=r"(?:<\|start\|>assistant)?(?:<\|channel\|>commentary)? ?to=functions\.(?P<name>[^\s<]+)"
         r"(?:<\|channel\|>commentary)?\s*(?:<\|constrain\|>)?(?:json)?<\|message\|>",
     ),
     CallForm("mistral", r"\[TOOL_CALLS\]", read_functions),

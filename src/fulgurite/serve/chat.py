@@ -15,7 +15,7 @@ from fulgurite.config.arguments import parse
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.guard import Allowed, split_allowed
 from fulgurite.config.paths import check_run_folder, is_missing_path
-from fulgurite.errors import ConfigError, Interrupted, ModelError, suggest_similar
+from fulgurite.errors import ConfigError, DataError, Interrupted, ModelError, suggest_similar
 from fulgurite.language.message import UserMessage, message
 from fulgurite.serve.toolbox import Toolbox, load_toolbox
 from fulgurite.text.console import escape, say
@@ -203,7 +203,11 @@ class ChatSession:
         from fulgurite.model.generate import generate
         from fulgurite.model.streaming import Stream
 
-        if not self._make_room(said):
+        try:
+            if not self._make_room(said):
+                return None
+        except DataError as error:  # such as a template without a place for the results of functions
+            self._note(error.message)
             return None
         partner, tools = self._partner, self._toolbox.tools
         stream = Stream(partner.tokenizer, self._out, partner.template.build_call_parser(tools) if tools else None)
@@ -226,7 +230,9 @@ class ChatSession:
         for damaged in stream.damaged:
             self._note(message("a call cannot be read: {reason}", reason=damaged.reason))
         self._answers += 1
-        return answer
+        # Results name their call, and some templates write the name: Mistral's has nine letters and digits.
+        calls = tuple({"id": f"call{self._answers:02d}{n:03d}"} | call for n, call in enumerate(answer.tool_calls))
+        return replace(answer, tool_calls=calls)
 
     def _find_results(self, calls: Sequence[Any]) -> list[Any] | None:
         """Returns a message with the result of each call: of its function, or as the person types it; None if the
