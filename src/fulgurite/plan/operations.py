@@ -12,8 +12,10 @@ from fulgurite.plan.timing import Timing
 EFFICIENCY = 0.35
 """The share of the rate of one large matrix product that training reaches; the rest are smaller products, norms,
 activations and copies. Measured on two cores with the bundled model in bf16: 0.37 with LoRA, 0.33 with every weight."""
-LAYER_SECONDS, PASS_SECONDS, STEP_SECONDS = 1.2e-3, 4e-3, 6e-3
-"""What a layer, a micro-batch and an optimizer step cost on a CPU, however small they are: rough values of ours."""
+LAYER_SECONDS, PASS_SECONDS, STEP_SECONDS = 1.8e-3, 2e-3, 5e-3
+"""What a layer, a micro-batch and an optimizer step cost on a CPU, however small they are. Measured on one thread by
+`python -m benchmarks.step_cost`: a layer 1.3 to 1.6 ms with every weight, 2.3 to 2.5 ms with LoRA; the others vary from
+0.4 to 4.5 and from 1 to 8 ms between repeats on a busy machine, which matters for models of test size alone."""
 
 
 def count_operations(seen: PlanFacts) -> float | None:
