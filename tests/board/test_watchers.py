@@ -138,7 +138,7 @@ def test_list_changes_with_a_run_a_state_or_a_trial(tmp_path: Path, monkeypatch:
     watcher = ListWatcher(RunCatalogue(Roots([tmp_path], tmp_path)))
     assert [watcher.poll(), watcher.poll()] == [[], []]
     make_run(tmp_path / "b")
-    assert watcher.poll() == [("runs", {"runs": 2})]
+    assert watcher.poll() == [("runs", {"runs": 2, "progress": False})]
     status = json.loads((folder / "status.json").read_text())
     (folder / "status.json").write_text(json.dumps(status | {"state": "finished"}))
     assert names(watcher.poll()) == ["runs"]
@@ -163,4 +163,4 @@ def test_progress_is_told_now_and_then(tmp_path: Path, monkeypatch: pytest.Monke
     write_rows(folder, [{"step": 4, "train/loss": 1.0}])
     assert watcher.poll() == []
     monkeypatch.setattr(ListWatcher, "PROGRESS_EVERY", 0.0)
-    assert names(watcher.poll()) == ["runs"]
+    assert watcher.poll() == [("runs", {"runs": 1, "progress": True})]

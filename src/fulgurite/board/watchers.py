@@ -116,7 +116,7 @@ class ListWatcher:
         self._sent = 0.0
 
     def poll(self) -> list[Event]:
-        """Returns the event `runs` if there is another run, another state, or progress."""
+        """Returns the event `runs` if there is another run, another state, or only `progress`."""
         runs = self._catalogue.list_runs()
         seen = (
             tuple((run.id, run.summary.state, run.summary.started) for run in runs),
@@ -128,7 +128,7 @@ class ListWatcher:
         if not changed and (steps == self._steps or now - self._sent < self.PROGRESS_EVERY):
             return []
         self._seen, self._steps, self._sent = seen, steps, now
-        return [] if is_first else [("runs", {"runs": len(runs)})]
+        return [] if is_first else [("runs", {"runs": len(runs), "progress": not changed})]
 
 
 def _sign_files(folder: Path, names: tuple[str, ...]) -> tuple[Any, ...]:

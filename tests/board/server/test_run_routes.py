@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,13 +116,39 @@ def stop_after(board: Board, monkeypatch: pytest.MonkeyPatch, polls: int) -> Non
         async for event in real(look):
             yield event
 
-    monkeypatch.setattr(run_routes, "SOONEST", 0.0)
+    monkeypatch.setattr(run_routes, "choose_wait", lambda *_: 0.0)
     monkeypatch.setattr(run_routes, "follow", follow)
 
 
 def test_a_page_that_is_left_open_is_sent_what_is_new_less_often() -> None:
-    waits = [run_routes.choose_wait(listened) for listened in (0.0, 10.0, 40.0, 3600.0)]
+    waits = [run_routes.choose_wait(listened, 0.001) for listened in (0.0, 10.0, 40.0, 3600.0)]
     assert waits == [1.0, 1.0, 2.0, 5.0]
+    assert [run_routes.choose_wait(0.0, cost) for cost in (0.03, 0.3)] == [pytest.approx(3.0), 5.0]
+
+
+def test_what_a_look_costs_decides_when_the_next_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs: list[float] = []
+
+    def choose(listened: float, cost: float) -> float:
+        costs.append(cost)
+        return 0.0
+
+    def work() -> list[Any]:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        return [("runs", {})]
+
+    async def take() -> None:
+        events = run_routes.follow(work)
+        for _ in range(3):
+            await anext(events)
+        await events.aclose()
+
+    monkeypatch.setattr(run_routes, "choose_wait", choose)
+    asyncio.run(take())
+    assert len(costs) == 2
+    assert all(0.02 <= cost < 0.1 for cost in costs)
 
 
 def test_stream_begins_with_the_curves_and_goes_on_after_the_last_id(

@@ -32,6 +32,8 @@ them would wake the server; several steps are read together here.
 """
 CALM = 20.0
 """A page that has listened for so many times a second is sent what is new after that second."""
+SHARE = 0.01
+"""The part of a processor that looking may take, as long as that is not later than LATEST: many runs take long."""
 
 
 def list_routes(board: Board) -> list[Route]:
@@ -105,19 +107,25 @@ def _list_acting_routes(services: RunServices) -> list[Route]:
 
 async def follow(poll: Callable[[], Sequence[Event]]) -> AsyncGenerator[Event]:
     """Yields what `poll` finds, which runs in a thread: a slow disk must not hold up the other pages."""
+    def look() -> tuple[Sequence[Event], float]:
+        before = time.thread_time()
+        return poll(), time.thread_time() - before
+
     begin = time.monotonic()
     while True:
-        for event in await run_in_threadpool(poll):
+        events, cost = await run_in_threadpool(look)
+        for event in events:
             yield event
-        await asyncio.sleep(choose_wait(time.monotonic() - begin))
+        await asyncio.sleep(choose_wait(time.monotonic() - begin, cost))
 
 
-def choose_wait(listened: float) -> float:
-    """Returns the seconds until the next look for a page that has listened for so many seconds.
+def choose_wait(listened: float, cost: float) -> float:
+    """Returns the seconds until the next look for a page that has listened for so many seconds, if the last look took
+    `cost` seconds of the processor.
 
     Whoever has just opened a page waits for the next step; a page that is left open shares the processor with the run.
     """
-    return min(LATEST, max(SOONEST, listened / CALM))
+    return min(LATEST, max(SOONEST, listened / CALM, cost / SHARE))
 
 
 def read_points(request: Request) -> int:

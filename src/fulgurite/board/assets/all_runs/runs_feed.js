@@ -1,40 +1,48 @@
 // The list of runs, followed as it changes, and the curves of those that are compared.
 
-import {useEffect, useState} from "../vendor/htm-preact.js";
+import {useEffect, useRef, useState} from "../vendor/htm-preact.js";
 import {get, openStream} from "../app/api.js";
 import {useRestored} from "../app/hooks.js";
+import {Redraw} from "../app/redraw.js";
 
 const POINTS = 400;
+// The longest time in milliseconds between two readings of a long list in which only steps were taken.
+const LATEST = 60_000;
 
 export function useRuns(lang) {
-  const [state, setState] = useState({list: null, error: null});
-  const [round, setRound] = useState(0);
-  const again = () => setRound((n) => n + 1);
+  const [state, setState] = useState({list: null, error: null, round: 0});
+  const reading = useRef(null);
   useEffect(() => {
     const controller = new AbortController();
-    get("/api/runs", {lang, signal: controller.signal}).then(
-      (list) => setState({list, error: null}),
+    const load = () => get("/api/runs", {lang, signal: controller.signal}).then(
+      (list) => setState((held) => ({list, error: null, round: held.round + 1})),
       (error) => error.name !== "AbortError" && setState((held) => ({...held, error})),
     );
-    return () => controller.abort();
-  }, [lang, round]);
-  useEffect(() => followList(again), []);
-  useRestored(again);
-  return {...state, round};
+    reading.current = new Redraw(load, LATEST);
+    reading.current.run();
+    const close = followList(reading.current);
+    return () => {
+      close();
+      reading.current.cancel();
+      controller.abort();
+    };
+  }, [lang]);
+  useRestored(() => reading.current.soon());
+  return state;
 }
 
-// Calls `again` when the list has changed; a tab that nobody looks at gives its connection back.
-function followList(again) {
+// Reads the list again when it has changed; a tab that nobody looks at gives its connection back.
+function followList(reading) {
   let close = () => {};
+  const note = ({progress}) => (progress ? reading.later() : reading.soon());
   const follow = () => {
     close();
     close = () => {};
-    if (document.hidden) return;
-    close = openStream(() => "/api/events", {runs: again});
+    if (!document.hidden) close = openStream(() => "/api/events", {runs: note});
   };
   const look = () => {
     follow();
-    if (!document.hidden) again();
+    if (!document.hidden) reading.soon();
   };
   follow();
   document.addEventListener("visibilitychange", look);

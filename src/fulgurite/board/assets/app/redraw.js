@@ -8,8 +8,10 @@ const LEAST = 1000;
 const MOST = 10_000;
 
 export class Redraw {
-  constructor(draw) {
+  // `draw` may return a promise, such as that of an answer of the server, which is drawn when it comes.
+  constructor(draw, most = MOST) {
     this.draw = draw;
+    this.most = most;
     this.frame = 0;
     this.timer = 0;
     this.due = 0;
@@ -35,15 +37,15 @@ export class Redraw {
     this.later();
   }
 
-  run() {
+  async run() {
     this.frame = 0;
     const begin = performance.now();
     this.due = begin + LEAST;
-    this.draw();
+    await this.draw();
     // a timer runs after the frame has been laid out and painted
     setTimeout(() => {
       const cost = performance.now() - begin;
-      this.due = begin + Math.min(MOST, Math.max(LEAST, cost / SHARE));
+      this.due = begin + Math.min(this.most, Math.max(LEAST, cost / SHARE));
     });
   }
 
