@@ -122,6 +122,7 @@ Measures a run on its validation set, or on the data that words of `fulgurite tr
   fulgurite eval run=RUN                                   loss, perplexity, bits per byte; of pairs the accuracy
   fulgurite eval run=RUN data=file data.path=FILE          the same on other data, with the run's template
   fulgurite eval run=RUN metrics=exact_match,chrf          answers beside the reference answers
+  fulgurite eval run=RUN tasks=NAME task_folder=FOLDER     tasks of lm-evaluation-harness
   fulgurite eval run=RUN against=start                     two models side by side, in a table to be judged blind
   fulgurite eval judged=TABLE.csv                          the win rate of a judged table
 

@@ -95,6 +95,24 @@ class EvalSettings:
         source="Ours", bounds=at_least(0), usual=(0, 1, 2), advice="Use the same seed for runs that are compared.",
         leave="No seed is better than another.",
     )
+    tasks: list[str] = knob(
+        [], "Tasks of lm-evaluation-harness, by name; names of your own YAML files need eval.task_folder.",
+        source="lm-evaluation-harness 0.4, https://github.com/EleutherAI/lm-evaluation-harness",
+        advice="A task that the harness ships reads its data from the Hugging Face hub; your own reads your files.",
+    )
+    task_folder: str | None = knob(
+        None, "A folder with task files (YAML) of lm-evaluation-harness.",
+        source="lm-evaluation-harness, --include_path",
+        advice="A task over a local file has `dataset_path: json` and `dataset_kwargs: {data_files: ...}`.",
+        empty=Empty("only the tasks that the harness ships"),
+    )
+    num_fewshot: int | None = knob(
+        None, "Examples with their answers before each question of a task.",
+        source="lm-evaluation-harness, --num_fewshot",
+        bounds=at_least(0), usual=(0, 5, 25),
+        advice="Compare with a published number only at the same number of examples.",
+        empty=Empty("the number in the task's file"), leave="The published number decides.",
+    )
     against: str | None = knob(
         None,
         "A second run folder, or start for the same run before training: both answer the same questions, in a table "
@@ -137,6 +155,8 @@ def read(words: Sequence[str]) -> EvalRequest:
     if config.run:
         check_run_folder(config.run, "run")
         _refuse_other_groups(train)
+    if config.task_folder is not None and not Path(config.task_folder).expanduser().is_dir():
+        raise RequestError("task_folder={path} is not a folder; give one with YAML files.", path=config.task_folder)
     _check_comparison(config)
     return EvalRequest(allowed, config, train)
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fulgurite.checkpoint.folder import parse_step
 from fulgurite.config.eval_arguments import START, EvalRequest, EvalSettings, find_table, read
@@ -15,6 +16,7 @@ from fulgurite.data.dataset import AnyRows
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.evaluate.comparison import compare_numbers, name_key, read_judgements, write_comparison
 from fulgurite.evaluate.generation import Answerer, Decoding, Scored, load_rewards, score_answers
+from fulgurite.evaluate.harness import TaskOptions, check_library, find_tasks, run_tasks
 from fulgurite.evaluate.held_out import measure_held_out
 from fulgurite.evaluate.metrics import TextMetric, find_metrics
 from fulgurite.evaluate.questions import HeldOutQuestion, read_questions
@@ -36,10 +38,15 @@ def eval_main(words: Sequence[str], as_json: bool = False) -> int:
     if request.config.judged is not None:
         return judge_main(Path(request.config.judged).expanduser(), request.config.seed, as_json)
     metrics = find_metrics(request.config.metrics)
+    manager = None
+    if request.config.tasks:
+        check_library()
+        folder = request.config.task_folder
+        manager = find_tasks(request.config.tasks, None if folder is None else Path(folder).expanduser())
     if request.config.run:
         read_results(Path(request.config.run).expanduser())  # a damaged file is refused before anything is computed
     subject = load_subject(request)
-    result = evaluate(subject, request.config, metrics, request.allowed)
+    result = evaluate(subject, request.config, metrics, request.allowed, manager)
     plain = result.to_json()
     if subject.folder is not None:
         add_result(subject.folder, plain)
@@ -53,14 +60,17 @@ def eval_main(words: Sequence[str], as_json: bool = False) -> int:
 def load_subject(request: EvalRequest) -> Subject:
     """Loads the run or the model that a command line names, with its held-out examples."""
     config, allowed = request.config, request.allowed
+    needs_data = not config.tasks or bool(config.metrics or config.reward or config.against or request.train_words)
     if config.run:
         folder = Path(config.run).expanduser()
-        return load_run_subject(folder, config.checkpoint, allowed, request.train_words, True)
-    return load_model_subject(str(config.model), allowed, request.train_words, config.batch_size, True)
+        return load_run_subject(folder, config.checkpoint, allowed, request.train_words, needs_data)
+    return load_model_subject(str(config.model), allowed, request.train_words, config.batch_size, needs_data)
 
 
-def evaluate(subject: Subject, config: EvalSettings, metrics: Sequence[TextMetric], allowed: Allowed) -> EvalResult:
-    """Measures what the parameters ask for. Raises RequestError."""
+def evaluate(
+    subject: Subject, config: EvalSettings, metrics: Sequence[TextMetric], allowed: Allowed, manager: Any = None
+) -> EvalResult:
+    """Measures what the parameters ask for; `manager` has the tasks of lm-evaluation-harness. Raises RequestError."""
     given = {k.name: getattr(config, k.name) for k in list_knobs(EvalSettings) if k.name not in PLACES}
     defaults = {k.name: k.default for k in list_knobs(EvalSettings)}
     result = EvalResult(
@@ -70,6 +80,8 @@ def evaluate(subject: Subject, config: EvalSettings, metrics: Sequence[TextMetri
     )
     if subject.folder is not None and config.checkpoint == START:
         result.step = 0
+    if manager is not None:
+        measure_tasks(result, subject, config, manager)
     if subject.data is None:
         return result
     data = subject.data
@@ -93,7 +105,7 @@ def describe_data(result: EvalResult, subject: Subject, rows: AnyRows) -> None:
     if subject.data.part != "validation" and (left := report.describe()):
         say(left)
     seal = source.checked.seal.hex() if source.checked is not None else ""
-    result.data = {
+    result.data |= {
         "files": [str(path) for path in source.files], "hash": seal, "part": subject.data.part,
         "records": report.rows_in,
     }
@@ -137,6 +149,20 @@ def build_answerer(subject: Subject) -> Answerer:
     return Answerer(
         subject.model, subject.tokenizer, subject.template, subject.length, lambda: subject.dtypes.autocast(kind)
     )
+
+
+def measure_tasks(result: EvalResult, subject: Subject, config: EvalSettings, manager: Any) -> None:
+    """Adds the numbers of the tasks of lm-evaluation-harness to the result. Raises ModelError for a reward model."""
+    answerer, stage = build_answerer(subject), subject.run.stage
+    given = config.max_new_tokens if "max_new_tokens" in result.settings else None
+    options = TaskOptions(config.batch_size, config.max_examples, config.num_fewshot, given)
+    found = run_tasks(
+        answerer.model, answerer.tokenizer, manager, config.tasks, options, stop_ids=answerer.template.stop_ids,
+        length=answerer.length, compute=subject.dtypes.compute if subject.dtypes.mixed else None,
+        chat=not stage.reads.running_text,
+    )
+    result.numbers |= found.numbers
+    result.data["tasks"] = found.facts
 
 
 def measure_answers(
