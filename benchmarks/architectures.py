@@ -29,6 +29,7 @@ from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.errors import FulguriteError, excerpt
 from fulgurite.loss.language import IGNORE
+from fulgurite.model.document_probe import use_documents
 from fulgurite.model.load import Loaded
 from fulgurite.model.probe import Behaviour, find_plain_head, list_ordinary_tokens, measure
 from fulgurite.model.quiet import silence
@@ -73,6 +74,8 @@ class Row:
     name: str
     found: dict[str, float | str]
     note: str = ""
+    documents: bool = False
+    """Whether attention goes document by document."""
 
     @property
     def equal(self) -> bool:
@@ -104,11 +107,11 @@ def configs() -> Iterator[tuple[str, PreTrainedConfig | str]]:
         yield name, config
 
 
-def made(config: PreTrainedConfig) -> Any:
+def made(config: PreTrainedConfig, attention: str = "eager") -> Any:
     """A model of the config, the same each time, with weights large enough that caps and scales show."""
     with silence():
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
     head = model.get_output_embeddings()
     with torch.no_grad():
         if head is not None:
@@ -189,6 +192,14 @@ def difference(config: PreTrainedConfig, way: str) -> tuple[float, bool]:
     return abs(ours - theirs) / abs(theirs), shifts
 
 
+def attends_by_documents(config: PreTrainedConfig) -> bool:
+    """Whether a model of the config computes the same document by document as with its mask."""
+    try:
+        return use_documents(made(config, "sdpa"))
+    except Exception:  # transformers has no sdpa for it
+        return False
+
+
 def scan(name: str, config: PreTrainedConfig | str) -> Row:
     """All ways of one architecture."""
     if isinstance(config, str):
@@ -219,13 +230,17 @@ def scan(name: str, config: PreTrainedConfig | str) -> Row:
         except Exception as error:
             found[way] = "fails"
             notes.append(f"{way}: {type(error).__name__}: {excerpt(error, 120)}")
-    return Row(name, found, "; ".join(notes))
+    return Row(name, found, "; ".join(notes), attends_by_documents(config))
 
 
 def table(rows: list[Row]) -> str:
     """docs/architectures.md."""
     built = [row for row in rows if row.found]
-    lines = [[row.name, *(_cell(row.found.get(way, "")) for way in WAYS), row.note.replace("|", "/")] for row in rows]
+    lines = [
+        [row.name, *(_cell(row.found.get(way, "")) for way in WAYS), "yes" if row.documents else "",
+         row.note.replace("|", "/")]
+        for row in rows
+    ]
     cells = [f"| {' | '.join(line)} |" for line in lines]
     counts = ", ".join(f"{sum(isinstance(row.found[way], float) for row in built)} {way}" for way in WAYS)
     return "\n".join([
@@ -238,7 +253,10 @@ def table(rows: list[Row]) -> str:
         "`refused`: training ends before its first step with the reason. Packed rows are refused if a document changes "
         "the next one.",
         "",
-        "| architecture | full | LoRA | packed | remarks |", "|---|---|---|---|---|", *cells, "",
+        f"`documents`: attention goes document by document ({sum(row.documents for row in built)}), because it "
+        "computes the same: packed rows need no",
+        "mask of all tokens, and rows are computed without their padding.", "",
+        "| architecture | full | LoRA | packed | documents | remarks |", "|---|---|---|---|---|---|", *cells, "",
     ])
 
 

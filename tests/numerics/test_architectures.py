@@ -4,6 +4,7 @@ refused."""
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def test_the_recorded_loss_is_transformers_own(name: str, refused: tuple[str, ..
 def test_a_row_that_differs_is_seen() -> None:
     row = Row("X", {"full": 1e-3, "lora": 0.0, "packed": "refused"}, "a|b")
     assert not row.equal
-    assert "| X | 1e-03 | 0 | refused | a/b |" in table([row])
+    assert "| X | 1e-03 | 0 | refused |  | a/b |" in table([row])
+    assert "| X | 1e-03 | 0 | refused | yes | a/b |" in table([replace(row, documents=True)])
 
 
 def test_the_table_that_is_kept_has_no_architecture_that_differs() -> None:

@@ -45,6 +45,8 @@ STAGES = {
 }
 """The words of each stage."""
 METHODS = ("full", "lora", "qlora")
+ADAPTERS = ("oft", "ia3", "vera", "llama_pro")
+"""Methods that are compared in stage sft."""
 STRATEGIES = {
     "ddp": ("strategy=ddp", 2),
     "ddp on 3": ("strategy=ddp", 3),
@@ -56,9 +58,6 @@ STRATEGIES = {
     "activation_checkpointing": ("strategy=fsdp strategy.activation_checkpointing=true", 2),
 }
 """The words of each strategy, and the processes."""
-ROUNDED = ("ddp on 3",)
-"""Strategies whose resumed runs are the same within EQUAL, and not bit for bit: DistributedDataParallel orders its
-buckets anew after the first step of a process, and three numbers have another sum in another order."""
 BASIC = ("ddp", "fsdp")
 """The strategies of every stage and method."""
 FURTHER = (("sft", "full"), ("dpo", "lora"))
@@ -75,7 +74,7 @@ class Row:
     difference: float | None = None
     """The largest difference to one process; None if it did not train."""
     resumed: bool = False
-    """Whether the run that was stopped and resumed is the other one, bit for bit but for ROUNDED."""
+    """Whether the run that was stopped and resumed is the other one, bit for bit."""
     exported: bool = False
     """Whether transformers loads the export, and computes what the run's model does."""
     note: str = ""
@@ -95,7 +94,7 @@ class Row:
 def list_cells() -> Iterator[tuple[str, str, str]]:
     """Yields the stage, the method and the strategy of each row."""
     for stage in STAGES:
-        for method in METHODS:
+        for method in (*METHODS, *(ADAPTERS if stage == "sft" else ())):
             for strategy in STRATEGIES:
                 if strategy in BASIC or (stage, method) in FURTHER:
                     yield stage, method, strategy
@@ -131,8 +130,9 @@ def compare(folder: Path, stage: str, method: str, strategy: str) -> Row:
         train_together(ranks, (whole, several), (parts, [*several, *half]), (parts, [*several, *rest]))
     except AssertionError as error:
         return replace(row, failure=str(error))
-    resumed = is_same(parts, whole) or (strategy in ROUNDED and measure(parts, whole) <= EQUAL)
-    return replace(row, difference=measure(whole, one), resumed=resumed, exported=export(whole, folder))
+    return replace(
+        row, difference=measure(whole, one), resumed=is_same(parts, whole), exported=export(whole, folder)
+    )
 
 
 def measure(folder: Path, other: Path) -> float:
@@ -180,10 +180,7 @@ def format_page(found: Sequence[Row]) -> str:
         "- Difference: the largest one to the same run in one process, of a trained weight or of a number in "
         "metrics.jsonl",
         f"  (relative above 1). At most {EQUAL:g} is right; the largest is {largest:.0e}.",
-        f"- Resumed: stopped after step {HALF} and resumed, it ends with the same weights and numbers: bit for bit, or "
-        f"within {EQUAL:g} under ddp",
-        "  with more than two processes, because DistributedDataParallel orders its buckets anew after the first step",
-        "  of a process, and three numbers have another sum in another order.",
+        f"- Resumed: stopped after step {HALF} and resumed, it ends with the same weights and numbers, bit for bit.",
         "- Exported: transformers loads the export, and it computes what the run's model does.", "",
         "| stage | method | strategy | processes | difference | resumed | exported |", "|---|---|---|---|---|---|---|",
         *map(format_row, every), "",
@@ -201,8 +198,6 @@ def format_row(row: Row) -> str:
         why = "not run" if not row.is_run else "**fails**" if row.failure else "refused"
         return f"| {' | '.join([*cells, why, '', ''])} |"
     answers = ["yes" if answer else "**no**" for answer in (row.resumed, row.exported)]
-    if row.resumed and row.strategy in ROUNDED:
-        answers[0] = f"within {EQUAL:g}"
     return f"| {' | '.join([*cells, f'{row.difference:.0e}' if row.difference else '0', *answers])} |"
 
 

@@ -28,6 +28,10 @@ METHODS = {
     "lora": ["method=lora", "optim.lr=1e-2", "method.loraplus_lr_ratio=4"],
     "qlora": ["method=qlora", "optim.lr=1e-2"],
     "freeze": ["method=freeze", "optim.lr=1e-3"],
+    "oft": ["method=oft", "optim.lr=1e-2"],
+    "ia3": ["method=ia3", "optim.lr=1e-2"],
+    "vera": ["method=vera", "optim.lr=1e-2"],
+    "llama_pro": ["method=llama_pro", "optim.lr=1e-3"],
 }
 STAGES = ("sft", "pt", "rm", "dpo", "kto")
 # a stage, a method, more words of both runs, and words of the sharded one

@@ -54,11 +54,13 @@ def gather_whole(value: Any, keep: bool) -> Any:
 def cut_parts(value: Any) -> Any:
     """Returns the same tree with a TensorPart, of this process's rows, in place of each distributed tensor.
 
-    Sends nothing. Of copies (hybrid sharding) only the first has rows. Raises CheckpointError for a tensor that is not
-    divided by rows.
+    A number is gathered; nothing else is sent. Of copies (hybrid sharding) only the first has rows. Raises
+    CheckpointError for a tensor that is not divided by rows.
     """
 
-    def cut(tensor: Any) -> TensorPart:
+    def cut(tensor: Any) -> Any:
+        if not tensor.ndim:
+            return tensor.full_tensor()
         start, stop = locate_rows(tensor, tensor.shape[0])
         rows = get_local(tensor)
         if len(rows) != stop - start:

@@ -292,6 +292,7 @@ class Oft(Adapter):
     weights stay as they are."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:oft"
+    works_on_shards: ClassVar[bool] = True
     lr_factor: ClassVar[float] = 3.0
     costs: ClassVar[str] = "Few parameters, but a system of equations a block in every step."
 
@@ -327,6 +328,7 @@ class Ia3(Method):
     """Scales keys, values and the feed-forward's inputs by learned vectors: the fewest parameters. For few examples."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:ia3"
+    works_on_shards: ClassVar[bool] = True
     lr_like: ClassVar[str] = "lora"
     lr_factor: ClassVar[float] = 3.0
     leaves_out: ClassVar[bool] = True
@@ -343,6 +345,7 @@ class Vera(Adapter):
     For many small adapters."""
 
     builds: ClassVar[str] = "fulgurite.method.adapters:vera"
+    works_on_shards: ClassVar[bool] = True
     lr_like: ClassVar[str] = "lora"
     lr_factor: ClassVar[float] = 5.0
     costs: ClassVar[str] = "Fewer trained weights than LoRA; its wide shared matrices cost time."
@@ -369,6 +372,7 @@ class LlamaPro(Method):
     the old. The model grows."""
 
     builds: ClassVar[str] = "fulgurite.method.llama_pro:build"
+    works_on_shards: ClassVar[bool] = True
     grows: ClassVar[bool] = True
     prints_table: ClassVar[bool] = True
     costs: ClassVar[str] = "Trains the added layers alone; the model is larger and slower for good."
