@@ -50,6 +50,28 @@ def test_a_signal_to_the_group_is_answered_by_the_command_alone(tmp_path: Path, 
     assert (tmp_path / "exit").read_text().strip() in (expected, "1")
 
 
+BEFORE = """
+import os, runpy, signal, sys
+run = runpy.run_path(sys.argv[1])["run_command"]
+block = signal.pthread_sigmask
+def before_the_command(how, numbers):
+    if how == signal.SIG_BLOCK and "handled" in sys.argv: os.kill(os.getpid(), signal.SIGINT)
+    block(how, numbers)
+    if how == signal.SIG_BLOCK and "pending" in sys.argv: os.kill(os.getpid(), signal.SIGINT)
+signal.pthread_sigmask = before_the_command
+sys.exit(run(sys.argv[2], sys.argv[4:]) & 0xFF)
+"""
+
+
+@pytest.mark.parametrize("when", ["handled", "pending"])
+def test_a_signal_of_before_the_command_reaches_it(tmp_path: Path, when: str) -> None:
+    command = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"]
+    words = [sys.executable, "-I", "-S", "-c", BEFORE, keep_exit.__file__, str(tmp_path / "exit"), when, *command]
+    subprocess.run(words, timeout=30, check=False)
+    # killed while it starts, or by its KeyboardInterrupt
+    assert (tmp_path / "exit").read_text().strip() in ("-2", "1")
+
+
 def test_a_full_disk_changes_no_exit_status(tmp_path: Path) -> None:
     with start(tmp_path / "nowhere" / "exit", "import sys; sys.exit(2)") as child:
         assert child.wait() == 2

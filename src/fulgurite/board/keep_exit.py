@@ -16,13 +16,21 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals to the process group, which the command answers. A handler and not SIG_IGN, which the command would inherit.
 """
+_noted: list[int] = []
 
 
 def run_command(place: str, command: Sequence[str]) -> int:
     """Runs the command to its end; returns its exit status, which is negative after a signal, as in `subprocess`."""
     for number in SIGNALS:
-        signal.signal(number, _leave_it_to_the_command)
-    child = os.spawnv(os.P_NOWAIT, command[0], list(command))
+        signal.signal(number, _note_signal)
+    # Whoever stops the command as soon as it is started must not be ignored. A signal of before the command is passed
+    # on; one between fork and exec would be lost in a copy of this process, which posix_spawn does not let happen.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    early = {*_noted, *signal.sigpending()} & {*SIGNALS}
+    child = os.posix_spawn(command[0], list(command), os.environ, setsigmask=(), setsigdef=SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for number in early:
+        os.kill(child, number)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     draft = f"{place}.tmp-{os.getpid()}"
@@ -33,8 +41,8 @@ def run_command(place: str, command: Sequence[str]) -> int:
     return code
 
 
-def _leave_it_to_the_command(number: int, frame: FrameType | None) -> None:
-    pass
+def _note_signal(number: int, frame: FrameType | None) -> None:
+    _noted.append(number)
 
 
 if __name__ == "__main__":
