@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.flops import Shape, settle_peak
+from benchmarks.flops import settle_peak
+from fulgurite.model.flops import Shape
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks import bare
-from benchmarks.flops import count_step, synchronize
+from benchmarks.flops import synchronize
 from benchmarks.gpu.scale import WARMUP, Bench
 from benchmarks.gpu.training import (
     ALLOWED,
@@ -29,6 +29,7 @@ from benchmarks.gpu.training import (
     refuse_missing_bf16,
     skip_without,
 )
+from fulgurite.model.flops import count_step
 
 RANK = 16
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.loggers.logger import DummyLogger
 from tests.checkpoint import toy_training
 from tests.checkpoint.toy_training import PER_EPOCH, At, Model, digest, train
 
@@ -45,6 +46,23 @@ def test_the_newest_and_the_best_are_kept(tmp_path, keep):
     assert best < 9 - keep, "the toy run is to over-fit, or this test says nothing about the best"
     assert steps(tmp_path) == sorted({best, *range(10 - keep, 10)})
     assert (link(tmp_path, "last"), link(tmp_path, "best")) == ("step-9", f"step-{best}")
+
+
+def test_a_tracker_is_offered_each_checkpoint_and_at_the_end_the_last_and_the_best(tmp_path):
+    class Tracker(DummyLogger):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def log_checkpoint(self, path, step, kind):
+            assert (path / "manifest.json").is_file()
+            self.seen.append((path.name, step, kind))
+
+    tracker = Tracker()
+    train(tmp_path, save_every=3, eval_every=3, tracker=tracker)
+    best = min(values(tmp_path), key=values(tmp_path).get)
+    saved = [(f"step-{n}", n, "all") for n in (3, 6, 9)]
+    assert tracker.seen == [*saved, ("step-9", 9, "last"), (f"step-{best}", 9, "best")]
 
 
 def test_a_new_best_is_saved_though_no_checkpoint_is_due(tmp_path):

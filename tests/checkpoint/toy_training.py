@@ -137,7 +137,7 @@ class At(Callback):
 def train(
     run: Path, *extra: Callback, epochs: int = 3, limit: str = "epochs", save_every: int = 2, eval_every: int = 2,
     keep: int = 2, model: Model | None = None, identity: dict[str, Any] | None = None, allow: list[str] | None = None,
-    processes: int = 1, stop: int = 0,
+    processes: int = 1, stop: int = 0, tracker: Any = False,
 ) -> Checkpoints:
     """Train into `run`, going on from its newest checkpoint; the last rank gets a signal after step `stop`."""
     rank = int(os.environ.get("RANK", "0"))
@@ -154,7 +154,7 @@ def train(
         accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
         max_epochs=epochs if limit == "epochs" else -1,
         max_steps=-1 if limit == "epochs" else epochs * PER_EPOCH, accumulate_grad_batches=K,
-        val_check_interval=eval_every * K, check_val_every_n_epoch=None, num_sanity_val_steps=0, logger=False,
+        val_check_interval=eval_every * K, check_val_every_n_epoch=None, num_sanity_val_steps=0, logger=tracker,
         callbacks=[TokenDataset(run / "metrics.jsonl"), *extra, listener, checkpoints], plugins=[FolderCheckpointIO()],
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True, default_root_dir=run,
     )

@@ -9,6 +9,8 @@ import pytest
 from fulgurite.config.compose import compose
 from fulgurite.config.decision import Decision, Kind
 from fulgurite.config.facts import Facts
+from fulgurite.config.hydra_app import hydra_main
+from fulgurite.config.provenance import Composed
 from fulgurite.config.resolve import (
     MICRO_BATCH,
     decide,
@@ -82,3 +84,19 @@ def test_a_small_data_set_gets_smaller_batches(words: str, rows: int, size: int)
     composed = compose(words.split())
     composed = fill(composed, Facts(percentile_99=100, model_length=2048, rows=rows), "data")
     assert composed.run.trainer.global_batch_size == size
+
+
+def test_the_runs_of_a_search_or_a_multirun_are_one_group_of_each_tracker_unless_it_is_set(tmp_path: Path) -> None:
+    seen: list[dict[str, str | None]] = []
+
+    def job(composed: Composed) -> int:
+        seen.append({name: getattr(config, "group", None) for name, config in composed.run.logger.items()})
+        return 0
+
+    trackers = ["model=tiny", "logger=[wandb,trackio,csv]", "logger.trackio.group=mine"]
+    assert hydra_main(job, [*trackers, "seed=1,2", f"run_dir={tmp_path}/seeds"], ["--multirun"]) == 0
+    assert seen == [{"wandb": "seeds", "trackio": "mine", "csv": None}] * 2
+    trial = compose([*trackers, "sweep.study=rates", "sweep.trial=3", f"run_dir={tmp_path}/3"])
+    assert trial.run.logger["wandb"].group == "rates"
+    assert trial.provenance["logger.wandb.group"].reason == "the study of the search"
+    assert compose(trackers).run.logger["wandb"].group is None

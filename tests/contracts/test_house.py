@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "fulgurite"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-LAZY = {"peft", "bitsandbytes", "wandb", "gradio", "datasets", "tensorboard", "optuna", "opacus", "scipy"}
+LAZY = {
+    "peft", "bitsandbytes", "wandb", "mlflow", "trackio", "gradio", "datasets", "tensorboard", "optuna", "opacus",
+    "scipy",
+}
 
 
 def imports(tree: ast.AST) -> list[tuple[str, int]]:

@@ -75,3 +75,17 @@ def test_a_trl_file_has_the_defaults_of_its_trainer() -> None:
 ])
 def test_trl_trains_every_weight_unless_peft_is_used(tree: dict[str, Any], method: str) -> None:
     assert f"method={method}" in convert_tree(TRL, tree).words
+
+
+def test_the_trackers_of_axolotl_are_ours() -> None:
+    tree = {
+        "wandb_project": "mine", "wandb_entity": "team", "wandb_name": "first", "wandb_log_model": "checkpoint",
+        "adapter": "lora",
+    }
+    found = convert_tree(AXOLOTL, tree, defaults=False)
+    assert not found.select(Verdict.refused), found.select(Verdict.refused)
+    run = compose(found.words).run
+    assert (run.logger["wandb"].project, run.logger["wandb"].entity, run.name) == ("mine", "team", "first")
+    assert str(run.logger["wandb"].checkpoints) == "all"
+    found = convert_tree(AXOLOTL, {"mlflow_experiment_name": "e", "mlflow_tracking_uri": "http://host:5000"})
+    assert compose(found.words).run.logger["mlflow"].experiment_name == "e"

@@ -10,10 +10,14 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+QUICK = ("first_run", "lightning", "losses_by_hand")
+"""Those that `make test` runs; `make matrix` runs the others."""
 
 
 def test_they_are_all_here() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["first_run", "lightning", "losses_by_hand"]
+    assert [path.stem for path in NOTEBOOKS] == sorted(
+        [*QUICK, "preferences", "sweeps_and_tracking", "your_own_data"]
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -24,7 +28,9 @@ def test_outputs_are_stripped(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [
+    pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.matrix) for path in NOTEBOOKS
+])
 def test_it_runs(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     # a cell that raises, a failed assert among them, ends in CellExecutionError with the cell's text

@@ -79,7 +79,10 @@ def test_the_default_run_is_filled_from_the_config_alone() -> None:
     ("words", "knobs"),
     [
         (["optim.lr"], {"optim.lr"}), (["optim.lr", "seed"], {"optim.lr", "seed"}),
-        (["logger=wandb"], {"logger.wandb.project", "logger.wandb.entity", "logger.wandb.wait"}),
+        (["logger=wandb"], {f"logger.wandb.{name}" for name in (
+            "group", "git_commit", "command_line", "checkpoints", "upload_wait", "project", "entity", "id", "job_type",
+            "tags", "notes", "mode", "alerts", "lineage", "wait",
+        )}),
         (["resume"], {"resume.run", "resume.allow"}), (["precision=bf16"], set()),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",

@@ -7,7 +7,7 @@ import pytest
 from fulgurite.config.compose import compose
 from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError
-from fulgurite.logger.config import Csv, Logger, TensorBoard, Wandb
+from fulgurite.logger.config import Csv, Logger, MLflow, TensorBoard, Trackio, Wandb
 
 
 def test_several_trackers_each_keep_their_parameters() -> None:
@@ -19,7 +19,9 @@ def test_several_trackers_each_keep_their_parameters() -> None:
 
 def test_every_tracker_is_one_of_several_and_only_csv_takes_no_metrics() -> None:
     trackers = list_options("logger")
-    assert trackers == {"wandb": Wandb, "tensorboard": TensorBoard, "csv": Csv}
+    assert trackers == {
+        "wandb": Wandb, "tensorboard": TensorBoard, "csv": Csv, "mlflow": MLflow, "trackio": Trackio,
+    }
     assert all(issubclass(cls, Logger) and cls.several for cls in trackers.values())
     assert [name for name, cls in trackers.items() if not cls.takes_metrics] == ["csv"]  # type: ignore[attr-defined]
 

@@ -11,6 +11,7 @@ from fulgurite.config.compose import compose
 from fulgurite.errors import ConfigError
 from fulgurite.logger.build import build_loggers
 from fulgurite.logger.tensorboard import to_markdown
+from fulgurite.logger.tracked_run import TrackedRun
 from fulgurite.plan.preflight import refuse_impossible
 
 
@@ -18,7 +19,7 @@ from fulgurite.plan.preflight import refuse_impossible
 def test_tensorboard_has_the_numbers_and_the_samples(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trackers = build_loggers(compose(["logger=tensorboard"]).run.logger, {}, tmp_path, {}, {})
+    trackers = build_loggers(compose(["logger=tensorboard"]).run.logger, TrackedRun(tmp_path))
     trackers[0].log_metrics({"train/loss": 0.5}, 1)
     trackers[0].log_metrics({"train/loss": 0.25}, 2)
     trackers[0].log_text("samples", ["prompt", "answer"], [["<b>Why?</b>", "a|b\nc"]], 2)

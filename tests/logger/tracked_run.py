@@ -25,6 +25,7 @@ from fulgurite.config.compose import compose  # noqa: E402
 from fulgurite.config.schema import walk_settings  # noqa: E402
 from fulgurite.logger.build import build_loggers  # noqa: E402
 from fulgurite.logger.metrics_file import MetricsFile  # noqa: E402
+from fulgurite.logger.tracked_run import TrackedRun  # noqa: E402
 
 
 class Table(Callback):
@@ -51,7 +52,8 @@ def main(folder: Path, tracked: bool, dies: bool) -> None:
     run = compose([f"logger={'wandb' if tracked else 'none'}", *(["logger.wandb.wait=2"] if tracked else [])]).run
     settings = {knob.path: value for knob, value in walk_settings(run)}
     begin = time.monotonic()
-    trackers = build_loggers(run.logger, settings, folder, {"seed": {"origin": "default", "reason": ""}}, {"rows": 4})
+    origins = {"seed": {"origin": "default", "reason": ""}}
+    trackers = build_loggers(run.logger, TrackedRun(folder, settings, origins, {"rows": 4}))
     built = time.monotonic() - begin
     record = MetricsLogger(MetricsFile(folder / "metrics.jsonl"), log_every=1, total_steps=12)
     torch.manual_seed(5)

@@ -11,7 +11,23 @@ from collections.abc import Iterator
 from typing import Any
 
 PROJECT = {"id": "p", "name": "fulgurite", "entity": {"id": "e", "name": "me"}}
+ARTIFACT = {"id": "a", "state": "COMMITTED", "artifactSequence": {"latestArtifact": {"id": "a"}}}
+"""An artifact that the server has already, so that nothing is uploaded."""
+WHOLE_ARTIFACT = {
+    "__typename": "Artifact", "id": "a", "state": "COMMITTED", "versionIndex": 0, "artifactType": {"name": "dataset"},
+    "artifactSequence": {
+        "__typename": "ArtifactSequence", "name": "data-guide",
+        "project": {"id": "p", "internalId": "1", "name": "fulgurite", "entity": {"name": "me"}},
+    },
+    "description": None, "metadata": "{}", "ttlDurationSeconds": 0, "ttlIsInherited": False, "tags": [],
+    "historyStep": None, "size": 1, "digest": "d", "commitHash": "c", "fileCount": 1, "aliases": [],
+    "createdAt": "2026-01-01T00:00:00", "updatedAt": None,
+}
 ANSWERS: tuple[tuple[str, dict[str, Any] | None], ...] = (
+    ("CreateArtifact", {"createArtifact": {"artifact": ARTIFACT}}),
+    ("ArtifactByID", {"artifact": WHOLE_ARTIFACT}),
+    ("NotifyScriptableRunAlert", {"notifyScriptableRunAlert": {"success": True}}),
+    ("UseArtifact", {"useArtifact": {"artifact": {"id": "a"}}}),
     ("UpsertBucket", {"upsertBucket": {
         "bucket": {"id": "r", "name": "r", "displayName": "r", "historyLineCount": 0, "project": PROJECT},
         "inserted": True,
@@ -31,6 +47,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, kind: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.kind, self.asked, self.keys = kind, 0, set[str]()
+        self.bodies: list[str] = []
         self.target = ""
         self.released = threading.Event()
 
@@ -45,6 +62,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode("utf-8", "replace")
         self.server.asked += 1
+        self.server.bodies.append(body)
         self.server.keys.add(self.headers.get("Authorization") or "")
         kind = self.server.kind
         if kind == "swallow":

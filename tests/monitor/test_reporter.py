@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -33,6 +33,23 @@ def test_process_that_does_not_write_sends_nothing_to_trackers(tmp_path: Path) -
 
     Reporter(tmp_path / "watch.jsonl").speak(4, "norm-high", FINDING, [Refusing()], False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_rule_is_one_alert_with_its_severity_also_when_it_stops_the_run(tmp_path: Path) -> None:
+    class Tracker:
+        alerts: ClassVar[list[tuple[Any, ...]]] = []
+
+        def alert(self, *given: Any) -> None:
+            self.alerts.append(given)
+
+    tracker, reporter = Tracker(), Reporter(tmp_path / "watch.jsonl")
+    reporter.speak(4, "norm-high", FINDING, [tracker, object()], True)
+    with pytest.raises(TrainingFailed):
+        reporter.speak(7, "loss-zero", FINDING, [tracker], True)
+    assert tracker.alerts == [
+        ("norm-high", "warning", "Something is wrong. Do this.", 4),
+        ("loss-zero", "stop", "Something is wrong. Do this.", 7),
+    ]
 
 
 def test_finding_that_stops_the_run_raises_on_every_process(tmp_path: Path) -> None:

@@ -128,7 +128,10 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of the run."""
-        self.save(trainer)
+        last = self.save(trainer)
+        self._send(trainer, "last", last)
+        if self.best_step is not None:
+            self._send(trainer, "best", self.folder / folder.name_step(self.best_step))
 
     def save(self, trainer: Trainer, evaluated: bool = True, random: dict[str, Tensor] | None = None) -> Path:
         """Make the checkpoint of the current step, unless it is there, then bring links and retention up to date.
@@ -143,11 +146,19 @@ class Checkpoints(Checkpoint):  # type: ignore[misc]
             self._evaluated, self._random = evaluated, random
             trainer.save_checkpoint(path)
             self.newest = step
+            self._send(trainer, "all", path)
         self._improved = False
         if trainer.is_global_zero:
             folder.update_links(self.folder, step, self.best_step)
             self._retire(step)
         return path
+
+    def _send(self, trainer: Trainer, kind: str, path: Path) -> None:
+        """Offers a checkpoint to the trackers that keep some."""
+        if trainer.is_global_zero:
+            for tracker in trainer.loggers:
+                if hasattr(tracker, "log_checkpoint"):
+                    tracker.log_checkpoint(path, trainer.global_step, kind)
 
     def _restore(self, trainer: Trainer) -> None:
         """Restores the random state after all that a start draws."""

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
 from fulgurite.config.eval_arguments import Turns
-from fulgurite.config.schema import Empty, Option, at_least, between, knob, option
+from fulgurite.config.schema import Empty, Option, above, at_least, between, knob, option
 from fulgurite.language.message import UserMessage, message
 
 if TYPE_CHECKING:
@@ -180,6 +180,66 @@ class DeviceStatsOption(CallbackOption):
         source="Lightning docs, DeviceStatsMonitor",
         advice="When the GPU waits and the data may be the reason.",
     )
+
+
+@option("callback", "gradient_histograms")
+@dataclass(slots=True)
+class GradientHistogramsOption(CallbackOption):
+    """A histogram of the gradient of each trained tensor, in trackers that draw them: wandb, tensorboard, trackio."""
+
+    builds: ClassVar[str] = "fulgurite.callback.gradient_histograms:build"
+    costs: ClassVar[str] = "A pass over the gradients at the steps that are drawn."
+    only_watches: ClassVar[bool] = True
+    needs_tracker: ClassVar[bool] = True
+
+    every: int = knob(
+        100, "Optimizer steps between two sets of histograms; the first step has one too.",
+        source="W&B docs, wandb.watch(log_freq=...)", bounds=at_least(1), usual=between(10, 1000),
+        advice="100 shows how gradients change; the histograms are those of whole steps, before clipping.",
+        raise_when="With full fine-tuning of a large model: each set has 65 numbers a tensor.",
+        lower_when="To look at the first steps of a run that diverges.",
+        time="9 ms for a million trained weights on one CPU thread; on a GPU a few waits for each tensor.",
+    )
+
+    def find_refusal(self, run: RunConfig) -> str | UserMessage | None:
+        """Refuses tensors that are divided over processes too."""
+        if not run.strategy.replicates:
+            return message(
+                "callback=gradient_histograms reads whole gradients, and strategy={name} divides them over processes; "
+                "leave it out.",
+                name=run.strategy.name,
+            )
+        return CallbackOption.find_refusal(self, run)
+
+
+@option("callback", "throughput")
+@dataclass(slots=True)
+class ThroughputOption(CallbackOption):
+    """Peak memory of the GPU and the share of its arithmetic peak that training reaches (MFU), in every row."""
+
+    builds: ClassVar[str] = "fulgurite.callback.throughput:build"
+    costs: ClassVar[str] = "Nothing."
+    misread: ClassVar[str] = (
+        "MFU counts the products that training needs; recomputed activations and a reference model lower it."
+    )
+    only_watches: ClassVar[bool] = True
+
+    peak_tflops: float | None = knob(
+        None, "Dense bf16 operations a second of one device, in units of 10¹².", source="The device's data sheet",
+        bounds=above(0, 100_000), advice="Set it for a device that has no train/mfu in its rows.",
+        empty=Empty("the data sheet's number for a known NVIDIA GPU; else there is no train/mfu"),
+        misread="Data sheets print the rate with sparsity, which is twice as high.",
+    )
+
+    def find_refusal(self, run: RunConfig) -> str | UserMessage | None:
+        """Refuses stages that spend their time on generation."""
+        if run.stage.rolls_out:
+            return message(
+                "callback=throughput counts the arithmetic of training, and stage={name} generates most of its time; "
+                "leave it out.",
+                name=run.stage.name,
+            )
+        return None
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from fulgurite.config.override_names import decode_key, read_name
 from fulgurite.config.provenance import Composed, Unusual, to_plain
 from fulgurite.config.run import PRESETS, SEVERAL, RunConfig
 from fulgurite.config.schema import Derived, Knob, Range, Usual, list_knobs, walk_settings
+from fulgurite.config.sweep import Sweep
 from fulgurite.language.catalogue import DeclaredText
 from fulgurite.language.message import UserMessage, as_message, message
 
@@ -58,7 +59,8 @@ def resolve(run: RunConfig, choices: Mapping[str, str], overrides: Sequence[str]
         unusual += _find_unusual(knob, value, usual)
     composed = Composed(run, FrozenDict(choices), decisions, FrozenList(overrides), job.multirun, FrozenList(unusual))
     folder = _choose_run_folder(run.run_dir, run.resume.run, decisions, job, run.sweep.trial)
-    return fill(decide(composed, *_choose_run_name(run.name, choices), *folder), Facts(), "config")
+    group = _choose_trial_group(run.logger, run.sweep, run.run_dir, job)
+    return fill(decide(composed, *_choose_run_name(run.name, choices), *folder, *group), Facts(), "config")
 
 
 def _decide_first(knob: Knob, value: Any, given: set[str], choices: Mapping[str, str]) -> Decision:
@@ -107,6 +109,24 @@ def _choose_run_folder(
     elif job.multirun and run_dir is not None and trial is None and job.number is not None:
         folder = str(Path(os.path.expanduser(run_dir)) / str(job.number))
         yield Decision("run_dir", folder, Kind.derived, message("the folder that was given, and the job's number"))
+
+
+def _choose_trial_group(
+    loggers: Mapping[str, Any], sweep: Sweep, run_dir: str | None, job: Job,
+) -> Iterator[Decision]:
+    """Puts the runs of one search, or of one `-m`, into one group of each tracker that has groups and none is set."""
+    if sweep.trial is not None and sweep.study:
+        name, why = sweep.study, message("the study of the search")
+    elif job.multirun:
+        folder = Path(os.path.expanduser(run_dir)) if run_dir is not None else Path(job.folder).parent
+        last = folder.parts[-2:] if run_dir is None else folder.parts[-1:]  # Hydra's are a date and a time
+        name, why = "-".join(last), message("the runs of `-m`")
+    else:
+        return
+    for option, config in loggers.items():
+        parameter = getattr(config, "trial_group", "")
+        if parameter and getattr(config, parameter) is None:
+            yield Decision(f"logger.{option}.{parameter}", name, Kind.derived, why)
 
 
 def fill(composed: Composed, facts: Facts, needs: str) -> Composed:

@@ -51,6 +51,8 @@ PLACES = {
     "Unsloth": "https://docs.unsloth.ai",
     "Tinker": "https://github.com/thinking-machines-lab/tinker-cookbook",
     "W&B": "https://docs.wandb.ai",
+    "MLflow": "https://mlflow.org/docs/latest",
+    "Trackio": "https://huggingface.co/docs/trackio",
     "TensorFlow Privacy": "https://www.tensorflow.org/responsible_ai/privacy/guide",
     "Opacus": "https://github.com/pytorch/opacus",
     "schedulefree": "https://github.com/facebookresearch/schedule_free",

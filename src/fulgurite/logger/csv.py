@@ -14,13 +14,12 @@ from fulgurite.files.atomic import write_file
 from fulgurite.logger.config import Csv
 from fulgurite.logger.guard import GuardedLogger
 from fulgurite.logger.metrics_file import read_rows
+from fulgurite.logger.tracked_run import TrackedRun
 
 
-def build(
-    config: Csv, *, settings: dict[str, Any], run_dir: Path, provenance: dict[str, Any], summary: dict[str, Any],
-) -> GuardedLogger:
-    """Returns the tracker, which writes `run_dir/metrics.csv` at each evaluation and at the end."""
-    return GuardedLogger(lambda: CsvView(run_dir), name="csv")
+def build(config: Csv, run: TrackedRun) -> GuardedLogger:
+    """Returns the tracker, which writes `metrics.csv` in the run folder at each evaluation and at the end."""
+    return GuardedLogger(lambda: CsvView(run.folder), name="csv")
 
 
 class CsvView:

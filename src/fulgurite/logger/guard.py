@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -16,6 +17,8 @@ from fulgurite.language.message import UserMessage, message
 
 log = logging.getLogger(__name__)
 
+Histogram = tuple[list[float], list[float]]
+"""The number of values in each bin, and the edges of the bins, one more than there are bins."""
 WAITING = 10_000
 """Calls that may wait for a slow tracker; one more switches it off."""
 
@@ -83,7 +86,22 @@ class GuardedLogger(Logger):  # type: ignore[misc]
 
     def correct(self, knob: str, value: Any, reason: str) -> None:
         """Sends a parameter that was derived again while the tracker was open, if the tracker stores a config."""
-        self._put(lambda tracker: tracker.correct(knob, value, reason) if hasattr(tracker, "correct") else None)
+        self._send("correct", knob, value, reason)
+
+    def alert(self, rule: str, severity: str, text: str, step: int) -> None:
+        """Sends a finding of the monitor, if the tracker has alerts or tags."""
+        if self._is_new(f"alert {rule}", step):
+            self._send("alert", rule, severity, text, step)
+
+    def log_checkpoint(self, folder: Path, step: int, kind: str) -> None:
+        """Sends a checkpoint, if the tracker keeps those of this kind: `all` when it is saved, `last` and `best` at the
+        end of the run."""
+        self._send("log_checkpoint", folder, step, kind)
+
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
+        """Sends histograms by name, if the tracker draws them."""
+        if self._is_new("histograms", step):
+            self._send("log_histograms", dict(histograms), step)
 
     def hold(self) -> None:
         """Keeps the tracker open if a fit fails, until `let_go`: the run may continue from an earlier step with another
@@ -122,6 +140,15 @@ class GuardedLogger(Logger):  # type: ignore[misc]
             return True
         self._sent[kind] = max(step, self._sent.get(kind, step))
         return step > self._before.get(kind, -1)
+
+    def _send(self, method: str, *values: Any) -> None:
+        """Calls a method of the tracker, if it has it."""
+
+        def call(tracker: Any) -> None:
+            if (own := getattr(tracker, method, None)) is not None:
+                own(*values)
+
+        self._put(call)
 
     def _put(self, call: Callable[[Any], object] | None) -> None:
         if self._off or self._done:

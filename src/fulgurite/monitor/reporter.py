@@ -58,6 +58,8 @@ class Reporter:
             for tracker in trackers:
                 if hasattr(tracker, "log_text"):
                     tracker.log_text("watch", list(COLUMNS), [[str(r[c]) for c in COLUMNS] for r in self.rows], step)
+                if hasattr(tracker, "alert"):
+                    tracker.alert(rule, str(severity), f"{row['sentence']} {row['remedy']}", step)
         if severity is Severity.stop:
             raise TrainingFailed(
                 "Step {step}: {sentence} {remedy} To continue anyway: monitor.ignore=[{rule}].",

@@ -16,6 +16,7 @@ from fulgurite.config.resolve import decide, put_in_folder
 from fulgurite.config.schema import walk_settings
 from fulgurite.data.source import Source
 from fulgurite.logger.build import build_loggers
+from fulgurite.logger.tracked_run import TrackedRun
 from fulgurite.plan.diagnostic import Trouble
 from fulgurite.plan.preflight import build_checked_source
 from fulgurite.plan.prepare import Gathered, find_folder, prepare_run, settle_precision
@@ -25,6 +26,7 @@ from fulgurite.precision.policy import Dtypes
 from fulgurite.privacy.seed import secret_of
 from fulgurite.run.folder import choose_run_folder, make_folder
 from fulgurite.run.input_hashes import hash_inputs
+from fulgurite.run.lineage import list_inputs
 from fulgurite.run.resume_plan import ResumePlan, check_resume, find_resume
 from fulgurite.run.sources import hash_start
 from fulgurite.stage.base import StageModule
@@ -159,7 +161,9 @@ class Pieces:
         # flat names, as on the command line, so that a W&B sweep's parameters meet their knobs
         settings = {knob.path: value for knob, value in walk_settings(run)}
         numbers = {"total_steps": facts.total_steps, "rows": facts.rows}
-        return list(build_loggers(run.logger, settings, folder, known, numbers))
+        inputs = list_inputs(run.model, run.method, run.stage, self.source, folder) if run.logger else ()
+        tracked = TrackedRun(folder, settings, known, numbers, tuple(self.composed.overrides), inputs)
+        return list(build_loggers(run.logger, tracked))
 
     @cached_property
     def trainer(self) -> Trainer:
