@@ -171,6 +171,7 @@ class Fsdp(Strategy):
         "GB take some ten seconds on a disk of 1 GB a second, and are full fine-tuning of about 0.8 billion "
         "parameters with AdamW in fp32.",
         bounds=at_least(0.0), usual=(5.0, 10.0, 50.0),
+        advice="Leave it, unless the machine of the first process has less memory than three copies of the model.",
         raise_when="If tools of your own read the checkpoint's single files, and the first process has the memory.",
         lower_when="If the first process runs out of memory while it saves: 0 divides every checkpoint.",
         interacts={"trainer.save_every": "how often it is written"},
