@@ -5,6 +5,7 @@ The first table holds the lines that newcomers typed, the second further ones of
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -102,6 +103,19 @@ MORE = {
     "train my_examples.jsonl": "Write `fulgurite train data=file data.path=my_examples.jsonl`",
     "train nope.yaml": "settings are words",
     "train method.rank=１０００００": "it must be",
+    "train optim.lr 1e-4 seed=1": "Write `fulgurite train optim.lr=1e-4 seed=1`",
+    "train 'optim.lr=1e-4 method.rank=8'": "Write `fulgurite train optim.lr=1e-4 method.rank=8`",
+    "train optim.lr==1e-4": "Write `fulgurite train optim.lr=1e-4`",
+    "train optim.lr=1e-4, seed=1": "Write `fulgurite train optim.lr=1e-4 seed=1`",
+    "train optim.lr=0,0001": "Write `fulgurite train optim.lr=0.0001`",
+    "train optim.lr=": "it must be a number",
+    "train model=llama3": "Another model is model=hf model.path=FOLDER",
+    "train data=alpaca": "Other data is data=file data.path=FILE.",
+    "train 学习率=1e-4": "Write `fulgurite train optim.lr=1e-4`",
+    "train stage=simpo": "Write `fulgurite train stage=dpo stage.loss=simpo`",
+    "train model=hf model.path=.": "has no config.json",
+    "board --port abc": "a number from 1 to 65535",
+    "fit": "Write `fulgurite train`",
     "train ｏｐｔｉｍ.lr＝-1": "it must be 0 to 1",
     "train --xyzzy 3": "no flag --xyzzy",
     "chat --run runs/x": "Write `fulgurite chat run=runs/x`",
@@ -110,6 +124,9 @@ MORE = {
     "merge": "fulgurite export",
     "infer": "fulgurite chat",
 }
+
+NAMES = {"Hugging Face", "LLaMA Board", "flash attention", "fulgurite board", "fulgurite train"}
+"""Two words in a row that are a name."""
 
 
 @pytest.fixture
@@ -128,6 +145,24 @@ def test_line_is_answered_with_what_to_write(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert answer in lines[0]
+
+
+@pytest.mark.parametrize("line", [line for line in TYPED | MORE if "--lang" not in line])
+def test_answer_in_chinese_is_chinese(line: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """But for names, commands and what was typed there are no English words in it."""
+    assert main([*shlex.split(line), "--lang", "zh"]) == 2
+    answer = capsys.readouterr().err.strip()
+    assert answer.startswith("错误：")
+    commands = re.sub(r"`[^`]*`|[；，。：]", "|", answer.removeprefix("错误："))
+    bare = re.sub(r"[^\s|]*[=/_.][^\s|]*|--?[a-z-]+", "|", commands)
+    words = re.findall(r"[A-Za-z]{2,}(?: [A-Za-z]{2,})+", bare)
+    assert [found for found in words if found not in NAMES] == [], answer
+    assert "。 " not in answer
+
+
+def test_word_help_is_the_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "help"]) == 0
+    assert "[GROUP=OPTION]" in capsys.readouterr().out
 
 
 def test_answer_needs_no_torch(folder: Path) -> None:

@@ -42,8 +42,8 @@ def test_legal_values_pass(parameter: schema.Knob, value: Any) -> None:
     (SIZE, 0, "size=0 is not allowed: it must be at least 1; its default is 3."),
     (SIZE, None, "size must have a value; its default is 3."),
     (SIZE, 10**30, "size=... is not allowed: it has more than 18 digits; its default is 3."),
-    (SHARE, 1.0, "share=1.0 is not allowed: it must be 0 to 1, 1 excluded; or leave it empty."),
-    (SHARE, float("nan"), "share=nan is not allowed: it must be a finite number; or leave it empty."),
+    (SHARE, 1.0, "share=1.0 is not allowed: it must be 0 to 1, 1 excluded; or leave it out."),
+    (SHARE, float("nan"), "share=nan is not allowed: it must be a finite number; or leave it out."),
     (BETAS, [0.9], "betas=[0.9] is not allowed: it needs 2 numbers; its default is [0.9, 0.99]."),
     (KIND, "c", "kind=c is not allowed: it must be one of a, b; its default is a."),
 ])

@@ -48,7 +48,7 @@ def test_a_preset_file_is_named_as_the_origin(tmp_path: Path) -> None:
         (["stage=sftt"], r"no stage=sftt\. Did you mean sft"),
         (["method=loar"], r"no method=loar\. Did you mean lora"),
         (["optim.lr=abc"], r"optim\.lr=abc is not allowed: it must be a number"),
-        (["optim.lr=3"], r"optim\.lr=3\.0 is not allowed: it must be 0 to 1, 0 excluded; or leave it empty"),
+        (["optim.lr=3"], r"optim\.lr=3\.0 is not allowed: it must be 0 to 1, 0 excluded; or leave it out"),
         (["optim.lr=nan"], r"optim\.lr=nan is not allowed"),
         (["optim.betas=[0.9,2]"], r"optim\.betas=2\.0 is not allowed"),
         (["scheduler.cycles=3"], r"not a parameter of the chosen scheduler; it belongs to scheduler=cosine_with"),

@@ -33,7 +33,7 @@ REFUSED = [
     ("+logger={_target_: os.system}", "logger is one of csv"), ("experiment=3", "experiment is one of dpo_guide"),
     (f"seed={DIGITS}", "a number has too many digits"), (f"optim.lr={DIGITS}", "a number has too many digits"),
     (f"optim.lr={DIGITS[:4000]}", "optim.lr"), ("trainer.max_steps=" + DIGITS[:30], "it has more than 18 digits"),
-    ("trainer.epochs=inf", "must be a finite number; or leave it empty"),
+    ("trainer.epochs=inf", "must be a finite number; or leave it out"),
     ("trainer.epochs=1e308", "it must be 0 to 1000000"),
     ("method.alpha=inf", "finite number"), ("method.alpha=nan", "finite number"), ("++optim.lr=-inf", "finite number"),
     ("data=file data.weights=[inf]", "data.weights=inf is not allowed: it must be a finite number"),

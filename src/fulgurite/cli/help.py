@@ -21,8 +21,8 @@ COLUMN = re.compile(r" +\S+(?: \S+)*? {2,}(?=\S)")
 
 
 def asks(words: Sequence[str]) -> bool:
-    """Whether a command line asks for help."""
-    return not ASKING.isdisjoint(words)
+    """Whether a command line asks for help: by a flag, or by the word `help` alone."""
+    return not ASKING.isdisjoint(words) or list(words) == ["help"]
 
 
 def describe_overview() -> str:

@@ -20,7 +20,7 @@ from fulgurite.text.console import guard_output
 
 def _train(words: list[str]) -> int:
     if asks(words):
-        named = [word for word in words if not word.startswith("-")]
+        named = [word for word in words if not word.startswith("-") and word != "help"]
         if named:  # `train -h optim` is the page of `explain`
             return max(_explain([word]) for word in named)
         print(build_parser()[1]["train"].format_help(), end="")

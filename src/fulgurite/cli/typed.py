@@ -6,6 +6,7 @@ thing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from fulgurite.config.overrides import find_text_kind, quote_typed
 from fulgurite.config.paths import is_there
 from fulgurite.config.renamed import RENAMED
 from fulgurite.config.run import GROUPS, PRESETS, SEVERAL, list_all_knobs
-from fulgurite.config.schema import Knob, list_groups
+from fulgurite.config.schema import Knob, list_groups, strip_none
 from fulgurite.errors import ConfigError
 from fulgurite.foreign_names import notes
 from fulgurite.foreign_names.entry import ForeignName
@@ -26,6 +27,9 @@ from fulgurite.foreign_names.settings_file import is_settings_file, read_setting
 from fulgurite.foreign_names.sharding import find_strategy
 from fulgurite.foreign_names.table import find_names
 from fulgurite.language.message import UserMessage, message
+
+DECIMAL_COMMA = re.compile(r"0,\d+")
+"""A number as it is written in German or French; with another first digit it may be a list of values."""
 
 
 @dataclass(slots=True)
@@ -93,11 +97,26 @@ def _repair_next(typed: TypedWords, rest: list[str], knobs: dict[str, Knob]) -> 
         joined = "".join(rest[:used])
         typed.add(Repair([joined], message("There are no spaces around the equals sign.")))
         return used
+    if used := _repair_apart(typed, word, following, knobs):
+        return used
     if found := _repair_word(word, knobs, "--multirun" in typed.kept or "-m" in (*typed.kept, *rest)):
         typed.add(found)
     else:
         typed.kept.append(word)
     return 1
+
+
+def _repair_apart(typed: TypedWords, word: str, following: str, knobs: dict[str, Knob]) -> int:
+    """Repairs `optim.lr 1e-4` and `"optim.lr=1e-4 seed=1"`; returns how many words were used, 0 if this is neither."""
+    if word in knobs and following and "=" not in following and not _is_flag(following):
+        typed.add(Repair([f"{word}={following}"], message("A value comes after an equals sign.")))
+        return 2
+    # inside one word: quotes around several settings, of which each begins with a name that is known
+    each = word.split()
+    if len(each) > 1 and all("=" in part and read_name(part) in {*knobs, *list_groups()} for part in each):
+        typed.add(Repair(each, message("Each setting is a word of its own.")))
+        return 1
+    return 0
 
 
 def _is_flag(word: str) -> bool:
@@ -146,7 +165,14 @@ def _repair_value(word: str, name: str, value: str, knobs: dict[str, Knob], mult
     if (known := find_value(name, value)) is not None:
         flash = name == "model.attention" and value.casefold().startswith(("flash", "fa"))
         return Repair(known.split(), _explain_other(word, known.split()), notes.ATTENTION if flash else UserMessage())
+    if value.startswith("="):
+        return Repair([f"{name}={value.lstrip('=')}"], message("One equals sign separates name and value."))
     is_list = find_text_kind(name, knobs) == "list"
+    if strip_none(knobs[name].type) in (int, float):
+        if value.endswith(",") and value.count(",") == 1:
+            return Repair([f"{name}={value[:-1]}"], message("No comma separates settings."))
+        if DECIMAL_COMMA.fullmatch(value) and not multirun:
+            return Repair([f"{name}={value.replace(',', '.')}"], message("Decimals begin with a point."))
     if is_list and "," in value and value[0] not in "[({'\"" and not multirun and quote_typed(word, knobs) == word:
         return Repair([f"{name}=[{value}]"], message("{name} is a list, which is written in brackets.", name=name))
     return None

@@ -44,7 +44,7 @@ def _check_number(knob: Knob, item: int | float) -> None:
 def _refuse(knob: Knob, value: object, expected: UserMessage) -> ConfigError:
     if knob.default is None:
         return ConfigError(
-            "{path}={value} is not allowed: {expected}; or leave it empty.",
+            "{path}={value} is not allowed: {expected}; or leave it out.",
             path=knob.path, value=value, expected=expected,
         )
     return ConfigError(

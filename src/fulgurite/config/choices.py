@@ -51,10 +51,10 @@ def check_choice(group: str, value: object, typed: str, config_dir: Path | None)
         # folder/name
         inside = [folder / group / f"{word}.yaml" for folder in (find_conf_dir(), config_dir) if folder is not None]
         if word not in names and not any(is_there(str(file)) for file in inside):
-            hint = suggest_instead(group, word)
+            hint = suggest_instead(group, word) or suggest_similar(word, names) or suggest_own(group)
             raise ConfigError(
                 "There is no {group}={value}.{hint} There are: {names}.",
-                group=group, value=word, hint=hint or suggest_similar(word, names), names=', '.join(names),
+                group=group, value=word, hint=hint, names=', '.join(names),
             )
 
 
@@ -83,6 +83,13 @@ def suggest_instead(group: str, word: str) -> UserMessage:
         return _advise(f"data=file data.path=hub:{word}" if group == "data" else f"model=hf model.path={word}")
     return UserMessage()
 
+
+
+def suggest_own(group: str) -> UserMessage:
+    """Returns how to give a model or data of one's own, as a sentence with a leading space; else an empty message."""
+    if group == "model":
+        return message(" Another model is model=hf model.path=FOLDER, or its id on the hub.")
+    return message(" Other data is data=file data.path=FILE.") if group == "data" else UserMessage()
 
 
 def _advise(words: str) -> UserMessage:

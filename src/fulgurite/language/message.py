@@ -3,13 +3,17 @@ language in use then."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fulgurite.language.catalogue import translate_template
-from fulgurite.language.current import use_language
+from fulgurite.language.current import get_language, use_language
+
+AFTER_WIDE = re.compile(r"(?<=[。？！；：，）]) (?=[^ ])")
+"""One space after wide punctuation, which is as wide as a letter with its space; more than one are a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,8 @@ class UserMessage:
 
     def __str__(self) -> str:
         template = translate_template(self.template)
-        return template.format(**self.facts) if self.facts else template
+        text = template.format(**self.facts) if self.facts else template
+        return text if get_language() == "en" else AFTER_WIDE.sub("", text)
 
     def __format__(self, spec: str) -> str:
         return format(str(self), spec)
