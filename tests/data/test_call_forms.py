@@ -130,6 +130,17 @@ def test_the_text_before_a_call_is_kept(name: str) -> None:
     assert [call["function"]["arguments"] for call in message.tool_calls] == [CASES["plain"][0]]
 
 
+def test_a_thought_that_is_cut_makes_no_call() -> None:
+    template = find_template("qwen3_5_think")
+    written = render(template, CASES["plain"])
+    assert template.head.endswith("<think>\n")
+    assert len(template.answer(written, TOOLS).tool_calls) == 1
+    cut = written.replace("</think>", "")
+    assert template.answer(cut, TOOLS).tool_calls == ()
+    parser = template.build_call_parser(TOOLS)
+    assert not any(isinstance(piece, ParsedCall) for piece in [*parser.feed(cut), *parser.finish()])
+
+
 def join(pieces: list[Piece]) -> list[Piece]:
     """The pieces, with texts that follow each other as one."""
     made: list[Piece] = []

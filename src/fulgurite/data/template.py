@@ -139,8 +139,10 @@ class Template:
 
     def build_call_parser(self, tools: Sequence[Mapping[str, Any]]) -> CallParser:
         """Returns a parser of one answer, which may be generated with its special tokens."""
-        thinking = self.opening.rstrip().endswith("<think>")
-        return CallParser(self.call_form, tools, thinking=thinking, hidden=self.special.texts)
+        return CallParser(self.call_form, tools, thinking=self._opens_thought(), hidden=self.special.texts)
+
+    def _opens_thought(self) -> bool:
+        return (self.head + self.opening).rstrip().endswith("<think>")
 
     def answer(self, text: str, tools: Sequence[Mapping[str, Any]] = ()) -> Message:
         """Converts generated text to a message; separates the reasoning before `</think>` if the template supports
@@ -152,7 +154,8 @@ class Template:
         reasoning = thought.strip().removeprefix("<think>").strip()
         if not tools:
             return Message("assistant", said.strip(), (), reasoning)
-        parsed = parse_calls(self.call_form, said, tools, hidden=self.special.texts)
+        thinking = not close and self._opens_thought()  # a thought that the limit of tokens cut
+        parsed = parse_calls(self.call_form, said, tools, thinking=thinking, hidden=self.special.texts)
         return Message("assistant", parsed.text, tuple(call.to_dict() for call in parsed.calls), reasoning)
 
     def encode_chat(self, messages: Sequence[Message], mask: Mask | str) -> tuple[list[int], list[bool]]:
