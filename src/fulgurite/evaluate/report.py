@@ -29,6 +29,9 @@ MEANINGS: dict[str, UserMessage] = {
     "call_correct": message("share of expected calls with both"),
     "calls_missed": message("share of expected calls that were not made"),
     "calls_needless": message("share of answers with more calls than expected"),
+    "win_rate": message("share of questions won against the other model, a tie counting half"),
+    "win_rate_low": message("lower end of its 95 % interval"),
+    "win_rate_high": message("upper end of its 95 % interval"),
     "answer_length": message("mean tokens of an answer"),
     "cut": message("share of answers that the limit of tokens cut"),
 }
@@ -52,10 +55,10 @@ def format_result(result: EvalResult, columns: int | None = None) -> str:
     width = max(map(count_cells, result.numbers), default=0)
     units = next((name for name in result.counts if name in LOSSES), "tokens")
     meanings = MEANINGS | {"loss": LOSSES[units]}
-    rows = [
-        (f"{pad(name, width)}  {format_value(value):>9}", str(meanings.get(name, "")))
-        for name, value in result.numbers.items()
-    ]
+    rows = []
+    for name, value in result.numbers.items():
+        meaning = meanings.get(name) or meanings.get(name.partition("/")[0], "")  # win_rate/exact_match
+        rows.append((f"{pad(name, width)}  {format_value(value):>9}", str(meaning)))
     text = "\n".join([*lines, format_labels(rows, columns)])
     return "\n\n".join([text, _format_calibration(result.bins)]) if result.bins else text
 
