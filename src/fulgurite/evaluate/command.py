@@ -23,6 +23,7 @@ from fulgurite.evaluate.questions import HeldOutQuestion, read_questions
 from fulgurite.evaluate.report import format_result, format_win_rate
 from fulgurite.evaluate.result import EvalResult, add_result, read_results
 from fulgurite.evaluate.subject import Subject, draw_rows, load_model_subject, load_run_subject
+from fulgurite.evaluate.trackers import send_to_trackers
 from fulgurite.evaluate.win_rate import LEVEL, compute_win_rate, flatten
 from fulgurite.language.message import message
 from fulgurite.stage.reward_functions import Reward
@@ -50,6 +51,7 @@ def eval_main(words: Sequence[str], as_json: bool = False) -> int:
     plain = result.to_json()
     if subject.folder is not None:
         add_result(subject.folder, plain)
+        send_to_trackers(subject, result)
     if as_json:
         print(json.dumps(plain, indent=1, ensure_ascii=False))
     else:

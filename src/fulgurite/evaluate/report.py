@@ -57,7 +57,8 @@ def format_result(result: EvalResult, columns: int | None = None) -> str:
     meanings = MEANINGS | {"loss": LOSSES[units]}
     rows = []
     for name, value in result.numbers.items():
-        meaning = meanings.get(name) or meanings.get(name.partition("/")[0], "")  # win_rate/exact_match
+        # the meaning of win_rate/exact_match is that of win_rate
+        meaning = meanings.get(name, meanings.get(name.partition("/")[0], UserMessage()))
         rows.append((f"{pad(name, width)}  {format_value(value):>9}", str(meaning)))
     text = "\n".join([*lines, format_labels(rows, columns)])
     return "\n\n".join([text, _format_calibration(result.bins)]) if result.bins else text

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fulgurite.files.atomic import write_file
+from fulgurite.files.json import read_object
 from fulgurite.logger.config import Csv
 from fulgurite.logger.guard import GuardedLogger
 from fulgurite.logger.metrics_file import read_rows
@@ -43,7 +44,21 @@ class CsvView:
     def _copy(self) -> None:
         source = self._run_dir / "metrics.jsonl"
         if source.exists():
-            write_file(self._run_dir / "metrics.csv", to_csv(read_rows(source)[0]))
+            rows = [*read_rows(source)[0], *read_evaluations(self._run_dir / "eval.json")]
+            write_file(self._run_dir / "metrics.csv", to_csv(rows))
+
+
+def read_evaluations(path: Path) -> list[dict[str, Any]]:
+    """Returns a row for each evaluation of a run on its validation set, from its eval.json; none if there is no whole
+    file."""
+    try:
+        found = read_object(path).get("evaluations", [])
+        return [
+            {"step": one["step"]} | {f"eval/{name}": value for name, value in one["numbers"].items()}
+            for one in found if one["step"] is not None and one["data"].get("part") in (None, "validation")
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
