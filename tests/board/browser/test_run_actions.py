@@ -1,4 +1,5 @@
-"""What can be done with a run, clicked through one real run: stopped, resumed, talked with, exported."""
+"""What can be done with a run, clicked through one real run that outlives its server: stopped, resumed, talked with,
+exported."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pytest
 from tests.board.browser.board_process import BoardProcess
 from tests.board.browser.conftest import OpenPage
 from tests.board.browser.drafts import open_with_draft
-from tests.board.browser.watched_page import WatchedPage
+from tests.board.browser.watched_page import WatchedPage, is_lost_connection
 
 pytestmark = pytest.mark.browser
 
@@ -32,16 +33,29 @@ def read_pid(board: BoardProcess, watched: WatchedPage) -> int:
     return int(status["pid"])
 
 
+def read_step(watched: WatchedPage) -> int:
+    return int(watched.page.locator(".chart-reader").first.get_attribute("aria-valuemax") or 0)
+
+
 def press(watched: WatchedPage, name: str) -> None:
     watched.page.get_by_role("button", name=name, exact=True).click()
 
 
-def test_run_is_stopped_resumed_talked_with_and_exported(board: BoardProcess, open_page: OpenPage) -> None:
+def test_run_outlives_the_server_and_is_stopped_resumed_talked_with_and_exported(
+    board: BoardProcess, open_page: OpenPage
+) -> None:
     watched = open_with_draft(open_page, "plan", {"precision": "fp32"}, ENDLESS)
     page = watched.page
     page.locator(".command-bar .button.primary:enabled").click(timeout=60_000)
     wait_for_state(watched, "running")
     watched.wait_until(lambda: page.locator(".chart-reader").count() > 0, seconds=60, what="a step")
+
+    board.kill()
+    page.locator(".connection").wait_for()
+    board.start()
+    page.locator(".connection").wait_for(state="detached", timeout=30_000)
+    shown = read_step(watched)
+    watched.wait_until(lambda: read_step(watched) > shown, seconds=60, what="a step after the server was killed")
 
     # a process that is held up does not stop: after ten seconds the page offers to leave without saving
     pid = read_pid(board, watched)
@@ -80,4 +94,4 @@ def test_run_is_stopped_resumed_talked_with_and_exported(board: BoardProcess, op
     page.locator(".notice.ok").wait_for(timeout=120_000)
     [folder] = [path for path in board.runs.rglob("export-adapter") if path.is_dir()]
     assert Path(folder, "adapter_config.json").is_file()
-    watched.assert_clean()
+    watched.assert_clean(is_lost_connection)
