@@ -219,7 +219,8 @@ def test_the_parameter_decides_the_mode_before_a_server_is_asked(monkeypatch: py
 
     monkeypatch.setattr(ours, "probe_key", lambda *args: pytest.fail("a server is asked"))
     assert ours.decide_mode(1.0, WandbMode.disabled) == ours.ChosenMode("disabled")
-    assert ours.decide_mode(1.0, WandbMode.offline) == ours.ChosenMode("offline")
+    offline = ours.decide_mode(1.0, WandbMode.offline)
+    assert (offline.name, str(offline.reason)) == ("offline", "logger.wandb.mode=offline asks for it")
 
 
 def test_the_mode_of_the_environment_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,8 @@ def decide_mode(wait: float, asked_for: WandbMode = WandbMode.online) -> ChosenM
 
     if asked_for is not WandbMode.online:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        return ChosenMode(asked_for.value)
+        reason = message("logger.wandb.mode={mode} asks for it", mode=asked_for.value)
+        return ChosenMode("offline", reason) if asked_for is WandbMode.offline else ChosenMode("disabled")
 
     # wandb's telemetry goes to the same server, also from an offline run; a dead server then delays the exit by 10 s.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
