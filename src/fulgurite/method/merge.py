@@ -37,6 +37,7 @@ def merge_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     causal = unwrap_model(model)
     inside: set[nn.Module] = set()
     for place, module in causal.named_modules():
+        # named_modules also visits what is inside a layer that is done already.
         if module in inside:
             continue
         if is_adapter_layer(module):

@@ -59,6 +59,7 @@ def continue_prompts(
     rows = int(model.get_input_embeddings().weight.shape[0])
     refuse_unknown(tokenizer, rows, (i for ids in prompts for i in ids))
     room = max_new_tokens if length is None else min(max_new_tokens, length - max(len(ids) for ids in prompts))
+    # One long prompt would shorten the answers of all: each alone has its own room.
     if room < max_new_tokens and len(prompts) > 1:
         each = [(model, tokenizer, [ids], stop_ids) for ids in prompts]
         how: dict[str, Any] = {
@@ -100,6 +101,7 @@ def build_sampling_config(
 
 
 def _answer(tokenizer: Any, ids: list[int], stop_ids: set[int]) -> Answer:
+    # What follows the stop token is padding of the batch.
     end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
     text = tokenizer.decode(ids[:end], skip_special_tokens=True)
     raw = tokenizer.decode(ids[:end], skip_special_tokens=False)
@@ -116,6 +118,7 @@ def keep_state(model: Any, seed: int | None) -> Iterator[None]:
     Does not use inference mode: a later backward pass could not use a buffer that a model caches in it.
     """
     modes = [(module, module.training) for module in model.modules()]
+    # fork_rng without a list would fork the state of every visible GPU, which opens a context on each.
     devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
     owners = [(module, module.generation_config) for module in model.modules() if "generation_config" in vars(module)]
     for module, _ in owners:

@@ -142,6 +142,7 @@ def count_state(optim: Optim, precision: Precision, model: ModelFacts) -> int:
     hidden = [t.name for t in learned if len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")]
     kept = precision.step_rounding() is Rounding.kahan
     whole = optim.total_state_bytes({t.name: t.shape for t in learned}, WIDTH[model.trained_dtype], hidden)
+    # Kahan's sums keep one bf16 number a weight.
     return int(whole) + (2 * model.trained if kept else 0)
 
 
@@ -224,6 +225,7 @@ def count_layer(block: Block, model: ModelFacts, trained: Iterable[Weights], len
     norms = 2 * 4 * d + 2 * 4  # the states in float32, twice, and each one's scale
     norms += 2 * s * d if any(t.kind == "norm" for t in of) else 0
     inputs = COPIES * c * d if whole and s != c else 2 * c * d if fed else 0
+    # Queries and output, keys and values; of each head one float32, by which backward computes the scores again.
     attention = c * (2 * d + 2 * compute_key_width(model)) + 4 * model.heads
     if block.eager:
         # Eager attention: scores in float32, probabilities and their dropout in the compute type, for each pair of

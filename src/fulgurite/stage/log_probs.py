@@ -113,9 +113,11 @@ class LabelHead:
             labels, documents = unpadded.place(labels), unpadded.documents
             inputs |= {"input_ids": unpadded.take(inputs["input_ids"]), "position_ids": unpadded.positions_1N}
         with self._know_rows(documents, inputs.get("position_ids")):
+            # A head of several operations makes its own logits: only a plain matrix can be applied outside.
             if self.head is None:
                 out = self.causal(**inputs, **({"output_hidden_states": True} if states else {}))
                 return LabelOutput(out, None, _select(out.logits, labels), None, self.chunk, unpadded)
+            # The decoder alone: the head follows at the label positions, a chunk of them at a time.
             out = self.causal.get_decoder()(**inputs)
         return LabelOutput(out, _select(out.last_hidden_state, labels), None, self.head, self.chunk, unpadded)
 
@@ -172,6 +174,7 @@ class TokenScorer:
         )
         targets_N = targets_BT.flatten()[labels_N]
         logp_N, entropy_N = out.compute_log_probs_and_entropy(targets_N, self.temperature)
+        # Back to [B, T], in which the objectives have masks; index_copy has a gradient.
         zeros = torch.zeros(targets_BT.numel(), dtype=torch.float32, device=targets_BT.device)
         return (
             zeros.index_copy(0, labels_N, logp_N).view_as(targets_BT),
@@ -200,6 +203,7 @@ class AnswerScorer:
         inputs: dict[str, Any] = {"input_ids": ids_ST, "unpadded": batch.get("unpadded"), "use_cache": False}
         sides, longest = ids_ST.shape
         labels_N = find_labels(batch)
+        # A flat position is row · T + column.
         rows_N, targets_N = labels_N // max(longest, 1), targets_ST.flatten()[labels_N]
         if self.shares and shared_prefix.is_worth_it(sides, longest, once := batch["shared"]):
             cache = shared_prefix.build_cache(self.causal, ids_ST[: sides // 2, :once])

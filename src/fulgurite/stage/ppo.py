@@ -48,12 +48,14 @@ class Proximal:
         divergence_NT = k1(buffer.of_token["old"], buffer.of_token["reference"]) * mask_NT
         by_answer_N = divergence_NT.sum(1)
         score_N = rewards_N - config.missing_eos_penalty * cut_N
+        # The penalty is paid at each token, the score of the answer once, at its last token.
         rewards_NT = -self.coefficient * divergence_NT + score_N[:, None] * mark_last(mask_NT)
         if config.whiten_rewards:
             rewards_NT = whiten(rewards_NT, mask_NT, shift=False)
         values_NT = buffer.of_token["values"] * mask_NT
         advantages_NT, returns_NT = gae(rewards_NT, values_NT, mask_NT, discount=config.gamma_discount,
             smoothing=config.gae_lambda)
+        # Before the advantages are whitened, `returns` has taken them: the value head learns rewards, not their scale.
         if config.whiten_advantages:
             advantages_NT = whiten(advantages_NT, mask_NT)
         buffer.of_token |= {"advantages": advantages_NT, "returns": returns_NT}
@@ -62,6 +64,7 @@ class Proximal:
             "train/kl": kl, "kl_error": float(by_answer_N.std()) / answers**0.5 if answers > 1 else 0.0,
             "train/kl_coefficient": self.coefficient, "train/value": float(masked_mean(values_NT, mask_NT)),
         }
+        # Last: the coefficient of this rollout has been used and recorded.
         if config.kl_control is c.KlControl.adaptive:
             self.coefficient = adapt_coefficient(
                 self.coefficient, kl, target=config.kl_target, answers=answers, horizon=config.kl_horizon
@@ -91,6 +94,7 @@ class Proximal:
 
 def mark_last(mask_NT: Tensor) -> Tensor:
     """Returns 1.0 at the last position of each answer, 0 elsewhere."""
+    # The mask moved by one to the left: a position is the last if the one after it is not in the mask.
     after_NT = functional.pad(mask_NT, (0, 1))[:, 1:]
     return mask_NT * (1 - after_NT)
 

@@ -82,12 +82,14 @@ class PreferenceModule(StageModule):
         if self._parts["other"] is not None:
             self._parts["other"].to(device)
         other = self._parts["other"]
+        # Without another model the reference is the policy, whose weights are those of the start now.
         scorer = AnswerScorer(other, self.run.stage.loss_chunk) if other is not None else self._parts["policy"]
         with self.inference_context():
             settings = [self.dtypes.option, str(self.run.model.attention)]
             adapted = other is None and not self.run.method.begins_at_zero()
             self._parts["reference"] = precompute(scorer, parts, self.run.trainer.micro_batch_size, settings, cache,
                 adapted)
+        # The numbers are all that is left of it: its weights would fill memory for the whole run.
         self._parts["other"] = None
 
     def on_fit_start(self) -> None:
@@ -136,7 +138,9 @@ class PreferenceModule(StageModule):
         with and without gradients.
         """
         off, most = float((found_B - expected_B).abs().max()), 1e-6 if self.dtypes.compute == torch.float32 else 1e-3
+        # Relative to a loss above 1: ipo's is the square of a margin that may be large.
         most *= max(1.0, float(expected_B.abs().max()))
+        # `not <=`, so that nan is refused too.
         if not off <= most:
             raise TrainingFailed(
                 "Before the first step policy and reference are the same model, whose loss is {expected:.7f}, but the "
@@ -151,6 +155,7 @@ class PreferenceModule(StageModule):
         most_S = compute_tolerance(self.dtypes) * count_S.sqrt()
         if bool((off_S <= most_S).all()):
             return
+        # nan compares with nothing: it counts as the farthest.
         worst = int((off_S / most_S).nan_to_num(nan=torch.inf).argmax())
         raise TrainingFailed(
             "Before the first step policy and reference are the same model, but an answer of {tokens} tokens has a "
@@ -210,6 +215,7 @@ class DpoStage(PreferenceModule):
             else:
                 self.check_start(losses_B.detach(), self.compute_losses(reference_S, reference_S, count_S, batch))
         chosen_B = policy_S[: len(losses_B)]
+        # The SFT term is the mean over the tokens of the chosen answer, whatever the loss divides by.
         if self.run.stage.sft_weight:
             losses_B = losses_B - self.run.stage.sft_weight * chosen_B / count_S[: len(losses_B)]
         self._note(policy_S.detach(), reference_S, count_S)
@@ -220,6 +226,7 @@ class DpoStage(PreferenceModule):
         stage = self.run.stage
         given = {"smoothing": stage.label_smoothing, "gamma": stage.gamma, "tau": stage.tau}
         reads = {"smoothing": self.declared.smoothing, "gamma": self.declared.gamma_share, "tau": self.declared.tau}
+        # A parameter that the loss does not declare is no argument of its formula.
         more = {parameter: given[parameter] for parameter, usual in reads.items() if usual is not None}
         if self.declared.shifted:
             more["shift"] = self.shift
@@ -238,6 +245,7 @@ class DpoStage(PreferenceModule):
         """Computes for aot the reference's margin of the same rank for each pair of the whole step, over all
         processes."""
         position = {number: i for i, number in enumerate(batch["step_rows"])}
+        # Row 0 is the policy, row 1 the reference; pairs of other processes stay 0 until the sum.
         both = torch.zeros(2, len(position), dtype=torch.float64, device=self.device)
         for part, answers in iterate_ahead(batch, self.compute_answers):
             columns = [position[n] for n in part["rows"]]
@@ -339,6 +347,7 @@ class KtoStage(PreferenceModule):
         for _, (policy_B, reference_B) in iterate_ahead(batch, self.compute_answers):
             found += torch.stack([(policy_B - reference_B).sum().double(), self._as_number(len(policy_B))])
         total, count = self.all_reduce(found)
+        # One division for the whole step: a mean of the micro-batches' means would depend on how they are cut.
         self._kl = losses.kto_kl(total, int(count)).float()
 
     def compute_total_loss(self, batch: Batch) -> Tensor:
@@ -352,6 +361,7 @@ class KtoStage(PreferenceModule):
             self.check_start(
                 losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights)
             )
+        # A bad answer counts as learned if its value is negative.
         value_B = stage.beta * (ratio_B.detach() - self._kl)
         self.observe(torch.where(good_B, value_B, -value_B))
         for name, of_B in (("good", good_B), ("bad", ~good_B)):

@@ -123,6 +123,7 @@ class Precomputed:
     def __call__(self, batch: Batch) -> Tensor:
         """Returns logp_S of the reference."""
         sides = len(batch["input_ids"]) // max(len(batch["examples"]), 1)
+        # By side, then by example: the chosen answers of a batch come before the rejected.
         return self.values_E2[batch["examples"], :sides].T.reshape(-1)
 
     def to(self, device: torch.device) -> None:
@@ -150,8 +151,10 @@ def precompute(
     except (OSError, SafetensorError, KeyError):
         pass  # not there yet, or damaged
     device = next(scorer.model.parameters()).device
+    # nan, so that an example which was never computed shows in the loss.
     values = torch.full((len(parts[0].encoded), 2), torch.nan)
     for part in parts:
+        # By length, for little padding; each example has its own place in `values`.
         ordered = [int(n) for n in np.argsort(part.lengths, kind="stable")]
         for start in range(0, len(ordered), micro_batch):
             batch = collate_preferences(part, ordered[start : start + micro_batch])
@@ -176,8 +179,10 @@ def _compute_key(model: nn.Module, parts: Iterable[PreferenceDataset], settings:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(json.dumps([part.encoded.key, *settings]).encode())
+        # Which examples are used and where each is cut, in any order.
         digest.update(np.unique(np.stack([part.numbers, part.cuts]), axis=1).tobytes())
     for name, tensor in sorted(model.state_dict().items()):
+        # An adapter that is off in the reference may change without changing it.
         if adapted or PARAMETER not in name:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

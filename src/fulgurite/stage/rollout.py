@@ -57,6 +57,8 @@ class TransformersRollouts:
         """Generates answers in portions; `seed` and the position of a portion in the rollout make its seed."""
         drawn = Drawn()
         for start in range(0, len(prompts), self._batch):
+            # By the position in the rollout, so that an answer does not depend on which process draws it. Shifted,
+            # because torch takes signed numbers.
             number = np.random.SeedSequence([*seed, first + start]).generate_state(1, np.uint64)[0]
             self._portion(prompts[start : start + self._batch], int(number) >> 1, drawn)
         return drawn
@@ -69,6 +71,7 @@ class TransformersRollouts:
         longest = max(len(ids) for ids in prompts)
         ids_BT = torch.tensor([[self._pad] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
         mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+        # Prompts end at one column, padded on the left, so that the answers begin at one.
         heard = _Listener(self._temperature)
         context: AbstractContextManager[Any] = self._context()
         with keep_state(self._model, seed), context, silence():
@@ -79,6 +82,7 @@ class TransformersRollouts:
         made = out_BT[:, longest:]
         log_probs = heard.finish(out_BT).tolist()
         for row, numbers in zip(made.tolist(), log_probs, strict=True):
+            # transformers pads an answer that has ended until all have: only what is before its stop token counts.
             end = next((i + 1 for i, token in enumerate(row) if token in self._stops), None)
             drawn.tokens.append(row[:end])
             drawn.log_probs.append(numbers[: len(row[:end])])
@@ -98,6 +102,7 @@ class _Listener(LogitsProcessor):  # type: ignore[misc]
         self._chosen: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        # The token that was chosen from the previous scores is known only now.
         self._take(input_ids[:, -1])
         scaled_BV = scores.float() if self._temperature == 1 else scores.float() / self._temperature
         self._last = scaled_BV, scaled_BV.logsumexp(-1)  # log_softmax would write B × V more numbers

@@ -49,6 +49,7 @@ class Cuts:
         first if there are too few answers. They belong to the processes in turn."""
         epoch, part = divmod(phase, self.minibatches)
         shuffled = np.random.default_rng([self.seed, rollout, epoch, 3]).permutation(self.answers)
+        # Similar lengths together have little padding; ties by number, so that all processes cut alike.
         rows = sorted((int(n) for n in shuffled[part :: self.minibatches]), key=lambda n: (lengths[n], n))
         cuts = [rows[i : i + self.micro_batch] for i in range(0, len(rows), self.micro_batch)]
         return [[] for _ in range(self.micro_batches * self.processes - len(cuts))] + cuts
@@ -59,6 +60,7 @@ class RolloutOrder(StepSampler):
     filled up from its first prompts."""
 
     def __init__(self, rows: int, prompts: int, cuts: Cuts, seed: int, shuffle: bool) -> None:
+        # StepSampler draws the prompts alone; lengths and micro-batches are those of the answers, which `cuts` divides.
         super().__init__(np.zeros(rows, dtype=np.int64), prompts, 1, 1, 0, seed, shuffle)
         self.cuts, self.rollouts_per_epoch = cuts, self.steps_per_epoch
         self.steps_per_epoch, self.micro_batches_per_step = self.rollouts_per_epoch * cuts.steps, cuts.micro_batches
@@ -120,6 +122,7 @@ class Buffer:
     def _copy_targets(self) -> np.ndarray[Any, Any]:
         """Returns the targets on the CPU, copied once for each content: a copy waits for the device."""
         targets = self.targets_NT
+        # torch counts the in-place changes of a tensor in `_version`.
         if self._host is None or self._host[0] is not targets or self._host[1] != targets._version:
             self._host = targets, targets._version, targets.cpu().numpy()
         return self._host[2]

@@ -41,12 +41,14 @@ def generate_shared(
     tokens_NT = torch.zeros(len(prompts), longest, dtype=torch.int64)
     log_probs_NT = torch.zeros(len(prompts), longest)
     ends_N2 = torch.zeros(len(prompts), 2, dtype=torch.int64)
+    # The same portions as in one process, given out in turn.
     for start in range(0, len(prompts), portion)[share.rank :: share.processes]:
         drawn = engine.generate(prompts[start : start + portion], seed, start)
         for n, answer in enumerate(drawn.tokens, start):
             tokens_NT[n, : len(answer)] = torch.tensor(answer, dtype=torch.int64)
             log_probs_NT[n, : len(answer)] = torch.tensor(drawn.log_probs[n - start])
             ends_N2[n, 0], ends_N2[n, 1] = len(answer), int(drawn.stopped[n - start])
+    # Each place is filled by one process and 0 in the others: the sum is exact.
     tokens, log_probs, ends = (
         share.all_reduce(values.to(share.device)).tolist() for values in (tokens_NT, log_probs_NT, ends_N2)
     )
@@ -65,6 +67,7 @@ def share_rewards(compute: Callable[[], Rewards], names: Sequence[str], answers:
     """
     if share.processes == 1:
         return compute()
+    # float64 holds every number that a reward function returned, without rounding.
     rewards_KN = torch.zeros(1 + len(names), answers, dtype=torch.float64)
     if share.rank == 0:
         total, each = compute()

@@ -62,6 +62,7 @@ class VllmRollouts:
             engine = self._engine = self._engine or self._made()
             from vllm import SamplingParams  # imported after the environment is set
 
+            # At each rollout: the policy has taken steps since the last one.
             engine.collective_rpc("reload_weights", kwargs={"weights_iterator": merge_weights(self._model)})
             engine.reset_prefix_cache()  # its keys and values belong to other weights
             asked = [
@@ -98,6 +99,7 @@ class VllmRollouts:
         from vllm import LLM, SamplingParams
 
         causal = unwrap_model(self._model)
+        # vLLM chooses its implementation by this name, which a config that was changed in memory may lack.
         shape = type(causal.config).from_dict(causal.config.to_dict() | {"architectures": [type(causal).__name__]})
         engine: Any = None
         try:
@@ -118,6 +120,7 @@ class VllmRollouts:
                     # a share that must be free at the start; the size of the cache is given in bytes
                     gpu_memory_utilization=0.01,
                 )
+            # One token at once: kernels that the machine lacks are found here, and not at the first rollout.
             engine.generate([{"prompt_token_ids": [1]}], SamplingParams(max_tokens=1, detokenize=False), use_tqdm=False)
         except Exception as error:  # of vLLM, of its config, of its kernels: each has its own
             if engine is not None:
@@ -134,6 +137,7 @@ class VllmRollouts:
         """Returns the bytes of the keys and values of a batch of answers."""
         heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
         width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+        # Whole blocks for each answer, rounded up, and one more.
         tokens = self._batch * (-(-self._longest // BLOCK) + 1) * BLOCK
         return int(tokens * shape.num_hidden_layers * 2 * heads * width * self._dtype.itemsize)
 

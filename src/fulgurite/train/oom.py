@@ -93,6 +93,7 @@ def build_failure(
         f"method={method.quantised_as}": bool(method.quantised_as),
         f"optim={optim.smaller_state}": has_declared(optim, "smaller_state"),
     }
+    # In the order of what they cost: the first two change no result.
     three = [words for words, helps in remedies.items() if helps][:3]
     row = message(", longest example {length} tokens ({place})", length=shortage.length, place=shortage.place)
     return TrainingFailed(
