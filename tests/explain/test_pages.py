@@ -9,9 +9,11 @@ import pytest
 from fulgurite.config.schema import Knob, describe_kind, list_options
 from fulgurite.explain import build_knob_page, build_option_page, build_overview
 from fulgurite.explain import knob_index as entries
+from fulgurite.explain.knob_index import list_every_knob
 from fulgurite.explain.layout import format_usual, format_value
-from fulgurite.explain.pages import build_group_page, list_all_groups, list_choices
+from fulgurite.explain.pages import build_group_page, format_source, list_all_groups, list_choices
 from fulgurite.explain.search import parse_question
+from fulgurite.language.current import use_language
 from fulgurite.optim import default_lrs as rates
 from fulgurite.text.layout import count_cells
 
@@ -117,3 +119,18 @@ def test_a_group_names_what_it_does_not_offer() -> None:
     text = " ".join(build_group_page("strategy").split())
     assert "Not offered: DeepSpeed." in text
     assert "stages 1 and 2 are strategy.reshard=false" in text
+
+
+def test_sources_are_in_chinese_where_the_words_are_ours() -> None:
+    assert format_source("Ours; peft docs, LoraConfig") == "Ours; peft docs, LoraConfig"
+    with use_language("zh"):
+        assert format_source("Ours; peft docs, LoraConfig") == "本项目自定; peft 文档, LoraConfig"
+        assert format_source("transformers' default (verified)").endswith("（已核对原文）")
+
+
+def test_rate_table_of_a_narrow_terminal_has_one_size_below_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fulgurite.explain.pages.measure_width", lambda: 60)
+    page = build_knob_page([knob for knob in list_every_knob() if knob.path == "optim.lr"][:1])
+    lines = page.splitlines()
+    assert max(len(line) for line in lines if "https://" not in line) <= 60
+    assert sum("stage  method" in line for line in lines) == 2

@@ -7,7 +7,16 @@ import sys
 
 import pytest
 
-from fulgurite.text.layout import count_cells, format_labels, format_table, measure_width, pad, wrap, wrap_paragraph
+from fulgurite.text.layout import (
+    count_cells,
+    format_blocks,
+    format_labels,
+    format_table,
+    measure_width,
+    pad,
+    wrap,
+    wrap_paragraph,
+)
 
 
 def test_labels_and_tables_are_aligned() -> None:
@@ -51,3 +60,18 @@ def test_width_of_a_pipe_is_80(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
     monkeypatch.setenv("COLUMNS", "60")
     assert measure_width() == 80
+
+
+def test_text_goes_below_labels_that_leave_no_room() -> None:
+    rows = [("method.trainable_layers_of_all", "Layers that train."), ("seed", "Draws.")]
+    assert format_labels(rows, 40) == (
+        "  method.trainable_layers_of_all\n      Layers that train.\n  seed\n      Draws."
+    )
+    assert format_labels(rows[1:], 40) == "  seed  Draws."
+
+
+def test_blocks_keep_headings_with_their_cells() -> None:
+    table = format_blocks(["run", "state", "损失", "optim.lr"], [["a", "ended", "-", "1e-4"]], 40)
+    assert table == "a\n  state ended  optim.lr 1e-4"
+    narrow = format_blocks(["run", "state", "损失", "optim.lr"], [["a", "ended", "2.5", "1e-4"]], 20)
+    assert narrow == "a\n  state ended\n  损失 2.5\n  optim.lr 1e-4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import get_type_hints
@@ -160,7 +161,7 @@ def build_knob_rows(shared: Shared) -> list[tuple[str, str]]:
         (translate("empty"), _describe_empty(knob)),
         (translate("write"), f"fulgurite {knob.group} {knob.name}=..." if knob.group in COMMANDS else ""),
         (translate("applies to"), owners),
-        (translate("source"), knob.source),
+        (translate("source"), format_source(knob.source)),
         (translate("confidence"), translate(SURE[sure]) if (sure := find_sure(knob)) else ""),
         (
             translate("links"),
@@ -169,12 +170,32 @@ def build_knob_rows(shared: Shared) -> list[tuple[str, str]]:
     ]
 
 
+LABELS = 18
+"""Columns of the labels beside which a table is printed."""
 TEXTS = ("meaning", "advice", "raise_when", "lower_when", "leave", "memory", "time", "misread")
 """The texts of a knob that are sentences, by the names of their fields."""
 SURE = {
     Sure.measured: "measured here", Sure.verified: "read in the source itself", Sure.paper: "stated in a paper",
     Sure.practice: "practice: docs, or what other tools have", Sure.ours: "our own choice",
 }
+
+
+def format_source(source: str) -> str:
+    """Returns a source in the language in use: our own words are translated; titles, names and quotations stay."""
+    if get_language() == "en":
+        return source
+    found = source
+    for pattern, words in OUR_WORDS.items():
+        found = re.sub(pattern, str(words), found)
+    return found
+
+
+OUR_WORDS = {
+    r"\b[Oo]urs\b": message("our own choice"), r"\(verified\)": message("(read in the source)"),
+    r"(^|(?<=[;,] ))measured\b": message("measured"), r"(^|(?<=[;,] ))tried\b": message("tried"),
+    r"\bdocs\b": message("documentation"),
+}
+"""What sources contain in our own words."""
 
 
 def get_knob_text(knob: Knob, name: str) -> str:
@@ -221,6 +242,14 @@ def _build_table(depends: Sequence[Context], knob: Knob) -> str:
     widths = [max(count_cells(row[i]) for row in [heading, *lines]) + 2 for i in range(len(heading))]
     starts = [sum(widths[: 2 + i * len(each)]) for i in range(len(models))]
     over = f"{knob.group}={knob.option}" if knob.group not in ("", "stage", "method", "model") else ""
+    if len(models) > 1 and sum(widths) - 2 > measure_width() - LABELS:
+        # too narrow for both sizes: one below the other
+        parts = []
+        for start, model in zip(range(2, len(heading), len(each)), models, strict=True):
+            chosen = [*range(2), *range(start, start + len(each))]
+            part = format_table([heading[i] for i in chosen], [[line[i] for i in chosen] for line in lines])
+            parts.append("  ".join(filter(None, [over, _format_size(model)])) + "\n" + part)
+        return "\n".join(parts)
     for start, model in zip(starts, models, strict=True):
         over = pad(over, start) + _format_size(model)
     return f"{over}\n{body}"

@@ -22,6 +22,7 @@ from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
 from fulgurite.run.status import is_running
 from fulgurite.text.console import to_one_line, wrap_lines
+from fulgurite.text.layout import count_cells, format_blocks
 
 MARKS = ("status.json", "metrics.jsonl", "provenance.json")
 """A folder with one of these files is a run, or the rest of one."""
@@ -284,6 +285,12 @@ def read_logged_numbers(path: Path) -> LoggedNumbers:
 
 
 def _render(heads: list[str], lines: list[list[str]], width: int | None) -> str:
+    # in a pipe a program reads the lines, and the table is as wide as it needs to be
+    wide = width or (shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000)
+    lines = [[to_one_line(cell) for cell in line] for line in lines]
+    needed = sum(max(count_cells(row[n]) for row in (heads, *lines)) + 1 for n in range(len(heads))) - 1
+    if needed > wide:
+        return format_blocks(heads, lines, wide)
     from io import StringIO
 
     from rich.console import Console
@@ -295,9 +302,7 @@ def _render(heads: list[str], lines: list[list[str]], width: int | None) -> str:
         is_number = 2 <= n < len(HEADS)  # steps, losses and time
         grid.add_column(Text(head), justify="right" if is_number else "left", overflow="fold")
     for line in lines:
-        grid.add_row(*(Text(to_one_line(cell)) for cell in line))
-    # in a pipe a program reads the lines, and the table is as wide as it needs to be
-    wide = width or (None if sys.stdout.isatty() else 10_000)
+        grid.add_row(*map(Text, line))
     out = StringIO()
     Console(file=out, width=wide, color_system=None).print(grid)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

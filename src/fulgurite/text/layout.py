@@ -55,11 +55,19 @@ def pad(text: str, columns: int) -> str:
 
 
 def format_labels(rows: Sequence[tuple[str, str]], columns: int, indent: int = 2) -> str:
-    """Formats rows of a label and a text, which wraps beside its label; each line of a text wraps on its own."""
+    """Formats rows of a label and a text, which wraps beside its label; each line of a text wraps on its own.
+
+    If the labels leave less than half of the width, each text begins below its label.
+    """
     margin = indent + max((count_cells(label) for label, _ in rows), default=0) + 2
+    is_below = margin > columns // 2
+    margin = indent + 4 if is_below else margin
     lines = []
     for label, text in rows:
         head = pad(" " * indent + label, margin)
+        if is_below:
+            lines.append(head)
+            head = " " * margin
         for line in text.split("\n"):
             rest = " " * margin
             lines.append(wrap(line, columns, head, rest) or head)
@@ -75,6 +83,23 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells = [pad(cell, width) for cell, width in zip(row, widths, strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def format_blocks(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> str:
+    """Formats the rows of a table that is too wide: the first cell, and below it each other one after its heading. An
+    empty cell, "-", is left out."""
+    lines = []
+    for first, *rest in rows:
+        lines.append(first)
+        line = ""
+        # A heading and its cell stay on one line, which wrapping at spaces would not keep.
+        for item in (f"{name} {cell}" for name, cell in zip(head[1:], rest, strict=True) if cell != "-"):
+            if line and count_cells(line) + 2 + count_cells(item) > columns:
+                lines.append(line)
+                line = ""
+            line += "  " + item
+        lines.append(line)
+    return "\n".join(line for line in lines if line)
 
 
 _ATOMS = re.compile(r"[\x21-\u02ff\u0370-\u2e7f]+ ?|\s|.")
