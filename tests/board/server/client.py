@@ -9,7 +9,8 @@ from starlette.testclient import TestClient
 from fulgurite.board.roots import Roots
 from fulgurite.board.server.app import create_app
 from fulgurite.board.server.session import Sessions
-from fulgurite.board.server.state import LOOPBACK_NAMES, Board, list_hosts
+from fulgurite.board.server.state import Board
+from fulgurite.config.hosts import LOOPBACK_NAMES, list_hosts
 
 PORT = 7878
 ORIGIN = f"http://127.0.0.1:{PORT}"

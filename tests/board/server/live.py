@@ -24,7 +24,8 @@ from fulgurite.board.server.events import stream
 from fulgurite.board.server.protocol import LimitedProtocol
 from fulgurite.board.server.serve import ServeOptions, Server, build_config, open_socket
 from fulgurite.board.server.session import Sessions
-from fulgurite.board.server.state import LOOPBACK_NAMES, Board, list_hosts
+from fulgurite.board.server.state import Board
+from fulgurite.config.hosts import LOOPBACK_NAMES, list_hosts
 
 SHORT = 0.3
 """Seconds of each limit in these tests."""

@@ -32,12 +32,10 @@ from fulgurite.board.server.serve import (
     check_certificate,
     check_exposure,
     has_display,
-    is_loopback,
-    list_names,
     make_printer,
     open_socket,
 )
-from fulgurite.board.server.state import list_hosts
+from fulgurite.config.hosts import is_loopback, list_hosts, list_names
 from fulgurite.errors import ConfigError
 from fulgurite.language.current import use_language
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from tests.board.server.client import make_board
 
-from fulgurite.board.server.state import list_hosts
-
 
 class Service:
     """Counts how often it is closed."""
@@ -44,9 +42,3 @@ def test_end_waits_for_a_service_that_can_be_waited_for(tmp_path: Path) -> None:
     asyncio.run(board.end())
     asyncio.run(board.end())
     assert (process.ended, process.closed, service.closed) == (1, 0, 1)
-
-
-def test_own_port_of_a_scheme_may_be_left_out() -> None:
-    assert list_hosts(("A",), 80) == {"a:80", "a"}
-    assert list_hosts(("a",), 443, "https") == {"a:443", "a"}
-    assert list_hosts(("a", "[::1]"), 443) == {"a:443", "[::1]:443"}

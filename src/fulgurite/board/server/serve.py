@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
@@ -22,7 +21,8 @@ from fulgurite.board.roots import Roots
 from fulgurite.board.server.app import create_app
 from fulgurite.board.server.protocol import MOST_HEAD_BYTES, LimitedProtocol
 from fulgurite.board.server.session import Sessions, load_key
-from fulgurite.board.server.state import LOOPBACK_NAMES, Board, list_hosts
+from fulgurite.board.server.state import Board
+from fulgurite.config.hosts import EVERYWHERE, is_loopback, list_hosts, list_names, listen, write_host
 from fulgurite.data.cache import find_cache_root
 from fulgurite.errors import ConfigError
 from fulgurite.language.current import get_language, use_language
@@ -33,7 +33,6 @@ FIRST_PORT, MOST_PORTS = 7878, 50
 """The first port that is tried, and how many after it."""
 PASSWORD = "FULGURITE_BOARD_PASSWORD"
 SHORTEST_PASSWORD = 12
-EVERYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +117,6 @@ def check_exposure(options: ServeOptions, password: str) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Returns whether a host is this machine alone, by its spelling: a name could have any address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def check_certificate(options: ServeOptions) -> None:
     """Loads the TLS files once, so that a wrong one is refused before the server starts. Raises ConfigError."""
     if not options.tls_cert or not options.tls_key:
@@ -142,17 +133,11 @@ def check_certificate(options: ServeOptions) -> None:
 
 
 def open_socket(host: str, port: int | None) -> socket.socket:
-    """Returns a listening socket on the port, or on the first free one. Raises ConfigError.
-
-    Listening begins here, so that a browser which is faster than the server waits.
-    """
+    """Returns a listening socket on the port, or on the first free one. Raises ConfigError."""
     tried = [port] if port is not None else range(FIRST_PORT, FIRST_PORT + MOST_PORTS)
-    # the name can mean ::1 as well, at which a browser that was given 127.0.0.1 finds nobody
-    bare = "127.0.0.1" if host == "localhost" else host.strip("[]")
     for number in tried:
         try:
-            family, _, _, _, address = socket.getaddrinfo(bare, number, type=socket.SOCK_STREAM)[0]
-            return socket.create_server(address[:2], family=family, backlog=256)
+            return listen(host, number)
         except OSError as error:
             reason = translate_system_error(error)
     if port is not None:
@@ -170,26 +155,6 @@ def build_board(options: ServeOptions, roots: Roots, port: int, password: str) -
     sessions = Sessions(load_key(cache), port, password, secure=scheme == "https")
     hosts = list_hosts(tuple(list_names(options.host)), port, scheme)
     return Board(roots, cache, sessions, port, options.allow_code, scheme, hosts)
-
-
-def list_names(host: str) -> list[str]:
-    """Returns the names under which a browser may ask for the board."""
-    if is_loopback(host):
-        return list(dict.fromkeys([write_host(host), *LOOPBACK_NAMES]))
-    if host not in EVERYWHERE:
-        return [write_host(host)]
-    import psutil
-
-    names = [socket.gethostname(), socket.getfqdn()]
-    for addresses in psutil.net_if_addrs().values():
-        names += [write_host(found.address) for found in addresses
-                  if found.family in (socket.AF_INET, socket.AF_INET6) and "%" not in found.address]
-    return [*LOOPBACK_NAMES, *dict.fromkeys(names)]
-
-
-def write_host(host: str) -> str:
-    """Returns a host as in an address: IPv6 in brackets."""
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def build_config(board: Board, options: ServeOptions) -> uvicorn.Config:

@@ -13,7 +13,6 @@ from fulgurite.board.roots import Roots
 from fulgurite.board.server.session import Sessions
 
 Service = TypeVar("Service")
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(slots=True)
@@ -64,11 +63,3 @@ class Board:
             services = list(self._services.values())
             self._services.clear()
         return services
-
-
-def list_hosts(names: tuple[str, ...], port: int, scheme: str = "http") -> frozenset[str]:
-    """Returns the values of Host for the names of a machine; a browser leaves out the scheme's own port."""
-    hosts = {f"{name.lower()}:{port}" for name in names}
-    if port == (443 if scheme == "https" else 80):
-        hosts |= {name.lower() for name in names}
-    return frozenset(hosts)
