@@ -11,7 +11,7 @@ from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.export_arguments import Export
 from fulgurite.errors import ConfigError
 
-COMMANDS = ["train", "plan", "explain", "chat", "export", "runs", "board"]
+COMMANDS = ["train", "plan", "explain", "chat", "export", "serve", "runs", "board"]
 
 
 @pytest.mark.parametrize(("word", "answer"), [

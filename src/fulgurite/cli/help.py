@@ -40,6 +40,7 @@ def describe_overview() -> str:
   fulgurite chat run=RUN                            talk with the trained model
   fulgurite eval run=RUN                            measure it: loss, preferences, answers
   fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
+  fulgurite serve run=RUN                           an address with OpenAI's interface, which the model answers
   fulgurite convert llamafactory FILE.yaml          another trainer's settings in our words
   fulgurite runs                                    list and compare runs
   fulgurite board [FOLDER ...]                      all of this as a page in the browser
@@ -130,6 +131,22 @@ Measures a run on its validation set, or on the data that words of `fulgurite tr
 
 --json prints JSON, for programs. The results of a run are kept in its eval.json.""",
         parameters="\n".join(lines),
+
+    ))
+
+
+def describe_serve() -> str:
+    """Returns the help of `fulgurite serve`."""
+    from fulgurite.config.arguments import format_usage
+    from fulgurite.config.serve_arguments import Serve
+
+    return str(message(
+        """{usage}
+
+Serves POST /v1/chat/completions and GET /v1/models, as OpenAI's API has them, with the chat template, the stop tokens
+and the precision of the run. An adapter stays beside its base. Clients get the address as their base_url.
+A key is set in the environment variable FULGURITE_SERVE_KEY or a file, never here. Ctrl-C ends it.""",
+        usage=format_usage(Serve, "serve"),
     ))
 
 

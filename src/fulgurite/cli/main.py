@@ -85,6 +85,17 @@ def _eval(words: list[str]) -> int:
     return eval_main(given.words, given.json)
 
 
+def _serve(words: list[str]) -> int:
+    from fulgurite.cli.command_words import check_command_words
+    from fulgurite.config.serve_arguments import Serve
+
+    check_command_words("serve", Serve, words)
+    given = parse("serve", words)
+    from fulgurite.serve.server import serve_main
+
+    return serve_main(given.words)
+
+
 def _convert(words: list[str]) -> int:
     from fulgurite.cli.convert import convert_main
 
@@ -105,7 +116,7 @@ def _board(words: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train, "plan": _plan, "explain": _explain, "chat": _chat, "eval": _eval, "export": _export,
-    "convert": _convert, "runs": _runs, "board": _board,
+    "serve": _serve, "convert": _convert, "runs": _runs, "board": _board,
 }
 
 

@@ -18,8 +18,10 @@ YES = {"true": True, "false": False}
 
 def format_usage(cls: type, command: str) -> str:
     """Returns the parameters of a command, one per line."""
+    knobs = list_knobs(cls)
+    width = max(12, *(len(knob.name) for knob in knobs))
     return f"fulgurite {command} PARAMETER=VALUE ...\n\n" + "\n".join(
-        f"  {knob.name:12} {translate_text(knob.path, 'meaning', knob.meaning)}" for knob in list_knobs(cls)
+        f"  {knob.name:{width}} {translate_text(knob.path, 'meaning', knob.meaning)}" for knob in knobs
     )
 
 

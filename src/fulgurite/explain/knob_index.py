@@ -18,11 +18,12 @@ from fulgurite.config.losses import list_losses
 from fulgurite.config.resolve import fill_run
 from fulgurite.config.run import SEVERAL, RunConfig, list_all_knobs
 from fulgurite.config.schema import Knob, Range, Usual, describe_kind, list_knobs, list_options
+from fulgurite.config.serve_arguments import Serve
 from fulgurite.explain.choices import read_default_options
 from fulgurite.explain.citations import find_links
 from fulgurite.language.catalogue import translate_text
 
-COMMANDS: dict[str, type] = {"chat": ChatConfig, "eval": EvalSettings, "export": Export}
+COMMANDS: dict[str, type] = {"chat": ChatConfig, "eval": EvalSettings, "export": Export, "serve": Serve}
 """The parameters of commands other than `train`, which are written without the command's name."""
 
 LARGE = "hf"

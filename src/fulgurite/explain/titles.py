@@ -14,7 +14,7 @@ GROUPS = {
     "logger": message("Loggers"), "resume": message("Resuming"), "plan": message("Checks before a run"),
     "monitor": message("Checks during a run"), "sweep": message("Hyperparameter search"),
     "lr_finder": message("Learning rate range test"), "chat": message("Chat"), "eval": message("Evaluation"),
-    "export": message("Export"),
+    "export": message("Export"), "serve": message("Server"),
     "experiment": message("Experiments"), "find": message("Learning rate finder"),
     "run": message("The run itself"),
 }
@@ -278,6 +278,20 @@ TITLES = {
     "export.checkpoint": message("Checkpoint for the export"),
     "export.merge": message("Merging of the adapter"),
     "export.dtype": message("Type of the exported weights"),
+    "serve.run": message("Run to serve"),
+    "serve.checkpoint": message("Checkpoint to serve"),
+    "serve.name": message("Model name in requests"),
+    "serve.host": message("Listening address"),
+    "serve.port": message("Port"),
+    "serve.key_file": message("File with the API key"),
+    "serve.hosts": message("Accepted host names"),
+    "serve.origins": message("Accepted web pages"),
+    "serve.temperature": message("Sampling temperature of the server"),
+    "serve.top_p": message("Top-p sampling of the server"),
+    "serve.max_new_tokens": message("Maximum answer length of the server"),
+    "serve.engine": message("Serving engine"),
+    "serve.merge": message("Merging of the adapter for vLLM"),
+    "serve.out": message("Export directory for vLLM"),
 }
 """By the parameter's path. A test compares the paths with the declarations."""
 
