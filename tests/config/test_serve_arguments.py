@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fulgurite.config.serve_arguments import Engine, read, split_list
+from fulgurite.config.serve_arguments import ServeEngine, read, split_list
 from fulgurite.errors import ConfigError
 
 
@@ -14,7 +14,7 @@ def test_a_server_listens_on_this_machine_alone_under_the_name_of_the_run(tmp_pa
     (tmp_path / "config.yaml").touch()
     allowed, config = read([f"run={tmp_path}", "plugins=[mine]"])
     assert (config.host, config.port, config.name, config.engine) == (
-        "127.0.0.1", 8000, tmp_path.name, Engine.transformers
+        "127.0.0.1", 8000, tmp_path.name, ServeEngine.transformers
     )
     assert allowed.plugins == ("mine",)
     assert read([f"run={tmp_path}", "name=m", "engine=vllm", "out=x", "merge=false"])[1].out == "x"

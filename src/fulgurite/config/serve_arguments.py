@@ -15,7 +15,7 @@ from fulgurite.config.schema import Empty, at_least, between, knob
 from fulgurite.errors import ConfigError
 
 
-class Engine(DescribedEnum):
+class ServeEngine(DescribedEnum):
     """What computes the answers."""
 
     transformers = "transformers", "transformers, in this process, one answer at a time; on a CPU or one GPU."
@@ -34,7 +34,8 @@ class Serve:
         advice="last, when there was no validation part; best falls back to it.",
     )
     name: str | None = knob(
-        None, "The name of the model in requests; a request for another one is refused.", source="Ours; the field model of OpenAI's API",
+        None, "The name of the model in requests; a request for another one is refused.",
+        source="Ours; the field model of OpenAI's API",
         advice="Give a short one if programs have to write it.", empty=Empty("the name of the run folder"),
     )
     host: str = knob(
@@ -64,7 +65,8 @@ class Serve:
     )
     origins: str | None = knob(
         None, "Web pages, with commas between, whose scripts may ask: values of the header Origin.",
-        source="Ours; the Fetch standard on CORS", advice="The page of your own front end, such as https://app.example.org.",
+        source="Ours; the Fetch standard on CORS",
+        advice="The page of your own front end, such as https://app.example.org.",
         empty=Empty("no page may ask"),
     )
     temperature: float = knob(
@@ -75,7 +77,8 @@ class Serve:
         interacts={"serve.top_p": "lowered, both make draws safer"},
     )
     top_p: float = knob(
-        0.9, "Tokens are drawn from the likeliest ones that together have this probability, if a request gives no value.",
+        0.9,
+        "Tokens are drawn from the likeliest ones that together have this probability, if a request gives no value.",
         source="Nucleus sampling, Holtzman et al., https://arxiv.org/abs/1904.09751",
         bounds=between(0, 1), usual=between(0.8, 1), advice="1 turns it off.",
         raise_when="For livelier answers; 1 turns it off.", lower_when="When odd words appear.",
@@ -87,8 +90,8 @@ class Serve:
         raise_when="When answers are cut.", lower_when="When answers ramble.",
         time="In proportion to the length of the answer.",
     )
-    engine: Engine = knob(
-        Engine.transformers, "What computes the answers: transformers in this process, or vLLM.",
+    engine: ServeEngine = knob(
+        ServeEngine.transformers, "What computes the answers: transformers in this process, or vLLM.",
         source="transformers docs, serving; vLLM docs, vllm serve",
         advice="transformers to try a model; vllm for many users at a time on GPUs.",
         time="transformers answers one request after the other.",
@@ -106,8 +109,8 @@ class Serve:
 
 
 ONLY = {
-    Engine.transformers: ("hosts", "max_new_tokens"),
-    Engine.vllm: ("merge", "out"),
+    ServeEngine.transformers: ("hosts", "max_new_tokens"),
+    ServeEngine.vllm: ("merge", "out"),
 }
 """The parameters that only one engine reads."""
 

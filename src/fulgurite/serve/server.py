@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.hosts import EVERYWHERE, is_loopback, listen, write_host
-from fulgurite.config.serve_arguments import Engine, Serve, read
+from fulgurite.config.serve_arguments import Serve, ServeEngine, read
 from fulgurite.errors import ConfigError
 from fulgurite.language.library_errors import translate_system_error
 from fulgurite.language.message import message
@@ -36,7 +36,7 @@ def serve_main(words: Sequence[str]) -> int:
     """Runs `fulgurite serve run=...`. Returns the exit status. Raises FulguriteError."""
     allowed, config = read(words)
     key = read_key(config)
-    if config.engine is Engine.vllm:
+    if config.engine is ServeEngine.vllm:
         from fulgurite.serve.vllm import serve_with_vllm
 
         return serve_with_vllm(config, allowed, key)
