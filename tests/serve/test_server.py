@@ -32,6 +32,7 @@ from fulgurite.serve.chat_request import Served
 from fulgurite.serve.server import announce, load_served, open_socket, serve_main
 
 load_options()
+NEEDED = {"layerwise": ['method.rules=["last:1 full","rest lora rank=4"]']}
 METHODS = tuple(list_options("method"))
 OPEN = "Every program of this machine may ask it; no key is set."
 CLOSED = "Requests need the key, as `Authorization: Bearer KEY`."
@@ -80,7 +81,8 @@ def test_a_run_is_served_until_a_signal_which_ends_it_with_0(lora: Path, tmp_pat
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_of_every_method_answers_as_in_chat(method: str, precision: str, tmp_path: Path) -> None:
-    run = tiny(tmp_path / "run", f"method={method}", f"precision={precision}", "optim.lr=1e-2")
+    words = [*NEEDED.get(method, ()), f"precision={precision}", "optim.lr=1e-2"]
+    run = tiny(tmp_path / "run", f"method={method}", *words)
     served = load_served(Serve(run=str(run), name="run"), Allowed())
     with run_server(served.partner) as live:
         found = ask(f"{live.address}/v1")
