@@ -62,8 +62,11 @@ def refuse_missing(model: Model, precision: Precision, trainer: Trainer, is_here
     path = str(getattr(model, "path", None) or "")
     if is_missing_path(path):
         raise ConfigError("model.path={path} does not exist; give a model folder, a run folder or a hub id.", path=path)
-    if path and is_there(path):
-        refuse_no_model(Path(path).expanduser())
+    folder = Path(path).expanduser()
+    # A run and an adapter are starts too: they are loaded with their base.
+    is_start = any((folder / name).is_file() for name in ("config.yaml", "adapter_config.json"))
+    if path and is_there(path) and not is_start:
+        refuse_no_model(folder)
     if precision.compute == "float16" and (
         trainer.accelerator == "cpu" or (is_here and not may_have_gpu())
     ):
