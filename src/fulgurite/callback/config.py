@@ -77,7 +77,7 @@ class EvalOption(CallbackOption):
     )
     metrics: list[str] = knob(
         [], "Metrics of the model's answers beside the reference answers, as in `fulgurite eval`.",
-        source="Ours; docs/evaluate.md names the paper of each",
+        source="docs/evaluate.md names the paper of each",
         advice="exact_match or chrf; without metrics and rewards no answer is generated.",
         time="The time of one answer for each example.",
     )

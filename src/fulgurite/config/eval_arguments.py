@@ -55,7 +55,7 @@ class EvalSettings:
     metrics: list[str] = knob(
         [],
         "Metrics of the model's answers beside the reference answers: exact_match, bleu, chrf, rouge, tool_calls.",
-        source="Ours; sacrebleu (BLEU, chrF) and rouge-score compute them; docs/evaluate.md names the papers",
+        source="sacrebleu (BLEU, chrF) and rouge-score compute them; each metric names its paper in docs/evaluate.md",
         advice="exact_match for short answers with one right form; chrf or rouge for free text.",
         time="The time of one answer for each example.",
     )
@@ -80,7 +80,7 @@ class EvalSettings:
     )
     temperature: float = knob(
         0.0, "How freely tokens are drawn; 0 always takes the likeliest.",
-        source="Ours; lm-evaluation-harness decodes greedily too",
+        source="lm-evaluation-harness decodes greedily",
         bounds=between(0, 10), usual=between(0, 1), advice="0: two evaluations then differ only by the weights.",
         raise_when="To measure the answers that people will see at that temperature.", lower_when="To compare runs: 0.",
     )
@@ -97,18 +97,18 @@ class EvalSettings:
     )
     tasks: list[str] = knob(
         [], "Tasks of lm-evaluation-harness, by name; names of your own YAML files need eval.task_folder.",
-        source="lm-evaluation-harness 0.4 (verified), https://github.com/EleutherAI/lm-evaluation-harness",
+        source="lm-evaluation-harness 0.4, https://github.com/EleutherAI/lm-evaluation-harness",
         advice="A task that the harness ships reads its data from the Hugging Face hub; your own reads your files.",
     )
     task_folder: str | None = knob(
         None, "A folder with task files (YAML) of lm-evaluation-harness.",
-        source="lm-evaluation-harness docs, --include_path",
+        source="lm-evaluation-harness, --include_path",
         advice="A task over a local file has `dataset_path: json` and `dataset_kwargs: {data_files: ...}`.",
         empty=Empty("only the tasks that the harness ships"),
     )
     num_fewshot: int | None = knob(
         None, "Examples with their answers before each question of a task.",
-        source="lm-evaluation-harness docs, --num_fewshot",
+        source="lm-evaluation-harness, --num_fewshot",
         bounds=at_least(0), usual=(0, 5, 25),
         advice="Compare with a published number only at the same number of examples.",
         empty=Empty("the number in the task's file"), leave="The published number decides.",

@@ -23,6 +23,22 @@ class ExportDtype(StrEnum):
     float16 = "float16"
 
 
+class ExportFormat(StrEnum):
+    """The form of an export."""
+
+    safetensors = "safetensors"
+    gguf = "gguf"
+
+
+class GgufType(StrEnum):
+    """The type of the matrices in a GGUF file, by llama.cpp's names."""
+
+    F32 = "F32"
+    F16 = "F16"
+    BF16 = "BF16"
+    Q8_0 = "Q8_0"
+
+
 @dataclass(slots=True)
 class Export:
     """The run and its checkpoint, the new folder, the dtype, and whether the adapter is merged into the model."""
@@ -46,6 +62,21 @@ class Export:
         advice="float32 to continue training from the folder without rounding; float16 only if a server needs it.",
         empty=Empty("the base model's own"), memory="float32 is twice as large.",
     )
+    format: ExportFormat = knob(
+        ExportFormat.safetensors, "The form: a folder for transformers, or one file for llama.cpp and Ollama.",
+        source="huggingface.co/docs/safetensors; the GGUF specification of ggml",
+        advice="gguf to run the model with llama.cpp, Ollama or LM Studio: Llama, Mistral, Qwen2 and Qwen3 models.",
+    )
+    gguf_type: GgufType | None = knob(
+        None, "The type of the matrices in a GGUF file; vectors are float32.",
+        source="llama.cpp, ggml types", advice="Q8_0 is half as large; the export prints how far its logits move.",
+        empty=Empty("F16"), memory="F32 has 4 bytes a weight, F16 and BF16 2, Q8_0 1.06.",
+    )
+    modelfile: bool = knob(
+        False, "Write Ollama's Modelfile beside the model: the chat template in Go's template language, and the stops.",
+        source="Ollama docs, Modelfile",
+        advice="true, then `ollama create NAME -f Modelfile` in the exported folder.",
+    )
 
 
 def read(words: Sequence[str]) -> tuple[Allowed, Export, Path]:
@@ -57,6 +88,7 @@ def read(words: Sequence[str]) -> tuple[Allowed, Export, Path]:
     config = parse(Export, rest, "export")
     if not config.run or not config.out:
         raise RequestError("fulgurite export needs a run and a new folder: run=<run folder> out=<new folder>.")
+    check_form(config)
     check_run_folder(config.run, "run")
     out = Path(config.out).expanduser().absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -64,3 +96,19 @@ def read(words: Sequence[str]) -> tuple[Allowed, Export, Path]:
             "out={path} exists already and is not empty; give a new folder, because nothing is overwritten.", path=out
         )
     return allowed, config, out
+
+
+def check_form(config: Export) -> None:
+    """Raises RequestError if parameters of one form are given for another."""
+    gguf = config.format is ExportFormat.gguf
+    if gguf and config.dtype is not None:
+        raise RequestError(
+            "dtype={dtype} is for format=safetensors; with format=gguf write gguf_type=F16 or another.",
+            dtype=config.dtype,
+        )
+    if not gguf and config.gguf_type is not None:
+        raise RequestError("gguf_type={type} is for format=gguf; add format=gguf.", type=config.gguf_type)
+    if not config.merge and (gguf or config.modelfile):
+        raise RequestError(
+            "merge=false writes an adapter alone, which neither a GGUF file nor a Modelfile holds here; leave it out."
+        )

@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from fulgurite.config.export_arguments import Export, read
+from fulgurite.config.export_arguments import Export, ExportFormat, GgufType, read
 from fulgurite.config.registry import import_plugins
 from fulgurite.data.template_agreement import describe_difference
 from fulgurite.errors import ModelError, RequestError, is_shortage
+from fulgurite.export import gguf, modelfile
 from fulgurite.export.adapter import load_fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.dtype import cast, choose_written_dtype
 from fulgurite.export.result import Written
@@ -99,13 +100,16 @@ def describe_export(loaded: LoadedRun, config: Export, out: Path, written: Writt
         checkpoint=loaded.checkpoint.resolve().name, run=config.run, path=out, dtype=kind, what=what,
         difference=written.difference,
     )]
+    exact = "gguf_type=F32" if config.format is ExportFormat.gguf else "dtype=float32"
     if written.rounding:
         lines.append(message(
-            "Rounding to {dtype} changed the {what} by {difference:.1e} of the largest; dtype=float32 keeps every bit.",
-            dtype=kind, what=what, difference=written.rounding,
+            "Rounding to {dtype} changed the {what} by {difference:.1e} of the largest; {exact} keeps every bit.",
+            dtype=kind, what=what, difference=written.rounding, exact=exact,
         ))
     if written.rounding > COARSE:
-        lines.append(message("warning: {dtype} is too coarse for this model; export with dtype=float32.", dtype=kind))
+        lines.append(message(
+            "warning: {dtype} is too coarse for this model; export with {exact}.", dtype=kind, exact=exact
+        ))
     return [*lines, *written.notes]
 
 
@@ -115,6 +119,10 @@ def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
     Raises ModelError if a difference is above 1e-5, or if the folder has another chat template or does not know its
     stops.
     """
+    if config.format is ExportFormat.gguf:
+        return write_gguf_folder(loaded, out, config)
+    if config.modelfile:
+        (out / modelfile.NAME).write_text(modelfile.write_modelfile(loaded.template, "."), encoding="utf-8")
     dtype = choose_written_dtype(config.dtype, loaded.run.model)
     if loaded.run.stage.gives_rewards:
         from fulgurite.export.reward import write_reward
@@ -152,15 +160,42 @@ def left_out(dropped: dict[str, Any]) -> UserMessage:
     return message("Left out of generation_config.json, because transformers refuses them: {fields}.", fields=fields)
 
 
+def write_gguf_folder(loaded: LoadedRun, out: Path, config: Export) -> Written:
+    """Writes the model as one GGUF file, reads it back with transformers and compares.
+
+    Raises ModelError as `write` does, and for a model, tokenizer or template that cannot be written.
+    """
+    if loaded.run.stage.gives_rewards:
+        raise ModelError("format=gguf is for models that write text, and this one gives rewards; leave it out.")
+    before = logits(loaded.model, loaded.tokenizer)
+    model, exact = merge_adapter(loaded, before)
+    if config.modelfile:
+        text = modelfile.write_modelfile(loaded.template, f"./{gguf.NAME}")
+        (out / modelfile.NAME).write_text(text, encoding="utf-8")
+    kind = config.gguf_type or GgufType.F16
+    stop = loaded.template.stop_ids[0]
+    gguf.write_gguf(model, loaded.tokenizer, out / gguf.NAME, kind, stop, Path(config.run).name)
+    # The weights of `model` are now those of the file, so only a fault of the file can make a difference.
+    rounded = logits(model, loaded.tokenizer)
+    again = gguf.read_logits(out / gguf.NAME, lambda read: logits(read, loaded.tokenizer))
+    difference = max(relative(exact, before), compare(again, rounded, "exported"))
+    return Written(difference, str(kind), relative(rounded, exact))
+
+
+def merge_adapter(loaded: LoadedRun, before: Tensor) -> tuple[Any, Tensor]:
+    """Returns the model with its adapter merged, and its logits. Raises ModelError if they are not those `before`."""
+    if not hasattr(loaded.model, "merge_and_unload"):
+        return loaded.model, before
+    model = loaded.model.merge_and_unload()
+    exact = logits(model, loaded.tokenizer)
+    compare(exact, before, "merged")
+    return model, exact
+
+
 def write_whole(loaded: LoadedRun, out: Path, dtype: torch.dtype, before: Tensor) -> tuple[Tensor, Tensor]:
     """Write the model with its adapter merged; returns its logits with exact and with rounded weights, both computed
     in float32."""
-    model: Any = loaded.model
-    exact = before
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-        exact = logits(model, loaded.tokenizer)
-        compare(exact, before, "merged")
+    model, exact = merge_adapter(loaded, before)
     model.config.use_cache = True
     cast(model, dtype)
     model.save_pretrained(out)

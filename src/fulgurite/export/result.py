@@ -16,6 +16,7 @@ class Written:
     """An export: its largest relative difference after rounding, the change by rounding, and notes to print."""
 
     difference: float
-    dtype: torch.dtype
+    dtype: torch.dtype | str
+    """torch's type of the weights, or the name of GGUF's."""
     rounding: float = 0.0
     notes: list[UserMessage] = field(default_factory=list)
