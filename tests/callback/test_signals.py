@@ -63,10 +63,10 @@ def test_a_second_signal_inside_the_write(tmp_path, monkeypatch):
     train(whole)
     seal = folder.write_manifest
 
-    def interrupted(draft, durable):
+    def interrupted(draft, **how):
         if draft.name.startswith("step-4"):
             send(15, 15)()
-        seal(draft, durable)
+        seal(draft, **how)
 
     monkeypatch.setattr(folder, "write_manifest", interrupted)
     with pytest.raises(Interrupted, match="the last checkpoint is that of step 2"):
@@ -80,10 +80,10 @@ def test_a_second_signal_inside_the_write(tmp_path, monkeypatch):
 def test_one_signal_inside_the_write_waits_for_its_end(tmp_path, monkeypatch):
     seal = folder.write_manifest
 
-    def interrupted(draft, durable):
+    def interrupted(draft, **how):
         if draft.name.startswith("step-2"):
             send(15)()
-        seal(draft, durable)
+        seal(draft, **how)
 
     monkeypatch.setattr(folder, "write_manifest", interrupted)
     with pytest.raises(Interrupted, match="after step 3"):

@@ -29,7 +29,7 @@ REFUSED = [
     ("precision=true", "precision is one of auto, bf16"), ("optim=3", "optim is one of adafactor"),
     ("optim=[adamw]", "a run has only one optim; use optim=adamw"), ("logger=null", "logger is one of csv"),
     ("optim={a: b}", "optim is one of adafactor"),
-    ("+logger=[{_target_: os.system}]", "logger is one of csv, none, tensorboard, wandb"),
+    ("+logger=[{_target_: os.system}]", "logger is one of csv, mlflow, none, tensorboard, trackio, wandb"),
     ("+logger={_target_: os.system}", "logger is one of csv"), ("experiment=3", "experiment is one of dpo_guide"),
     (f"seed={DIGITS}", "a number has too many digits"), (f"optim.lr={DIGITS}", "a number has too many digits"),
     (f"optim.lr={DIGITS[:4000]}", "optim.lr"), ("trainer.max_steps=" + DIGITS[:30], "it has more than 18 digits"),

@@ -50,7 +50,8 @@ def test_a_translation_keeps_names_addresses_and_gaps(text: translate.Text) -> N
     place, field, english = text
     with use_language("zh"):
         chinese = translate_text(place, field, english)
-    assert CHINESE.search(chinese) or english == chinese == "0.1"
+    # A value or the name of a parameter alone is the same in both.
+    assert CHINESE.search(chinese) or (english == chinese and re.fullmatch(r"[\w.]+", english))
     lost = [name for name in NAMES.findall(english) if name.rstrip(".") not in chinese]
     assert not lost, chinese
     assert set(re.findall(r"\{\w+\}", chinese)) == set(re.findall(r"\{\w+\}", english)), "a gap that nothing fills"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar
 
+from fulgurite.config.confidence import Sure
 from fulgurite.config.eval_arguments import Turns
 from fulgurite.config.schema import Empty, Option, above, at_least, between, knob, option
 from fulgurite.language.message import UserMessage, message
@@ -77,7 +78,7 @@ class EvalOption(CallbackOption):
     )
     metrics: list[str] = knob(
         [], "Metrics of the model's answers beside the reference answers, as in `fulgurite eval`.",
-        source="docs/evaluate.md names the paper of each",
+        source="BLEU and chrF by sacrebleu, https://arxiv.org/abs/1804.08771; docs/evaluate.md has the paper of each",
         advice="exact_match or chrf; without metrics and rewards no answer is generated.",
         time="The time of one answer for each example.",
     )
@@ -225,7 +226,8 @@ class ThroughputOption(CallbackOption):
     only_watches: ClassVar[bool] = True
 
     peak_tflops: float | None = knob(
-        None, "Dense bf16 operations a second of one device, in units of 10¹².", source="The device's data sheet",
+        None, "Dense bf16 operations a second of one device, in units of 10¹².",
+        source="The device's data sheet", sure=Sure.practice,
         bounds=above(0, 100_000), advice="Set it for a device that has no train/mfu in its rows.",
         empty=Empty("the data sheet's number for a known NVIDIA GPU; else there is no train/mfu"),
         misread="Data sheets print the rate with sparsity, which is twice as high.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum, auto
 from pathlib import Path
 from typing import ClassVar
 
 from fulgurite.config.arguments import parse
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.guard import Allowed, split_allowed
 from fulgurite.config.paths import check_run_folder
 from fulgurite.config.schema import Empty, at_least, between, knob, list_knobs
@@ -22,11 +22,11 @@ RUN_GROUPS = ("stage", "data")
 """Those of an evaluation of a run, which has the others."""
 
 
-class Turns(StrEnum):
+class Turns(DescribedEnum):
     """The answers of a conversation that the model is asked for."""
 
-    last = auto()
-    all = auto()
+    last = "last", "The last answer, after all turns before it."
+    all = "all", "Each answer, after the turns of the record before it."
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class EvalSettings:
     metrics: list[str] = knob(
         [],
         "Metrics of the model's answers beside the reference answers: exact_match, bleu, chrf, rouge, tool_calls.",
-        source="sacrebleu (BLEU, chrF) and rouge-score compute them; each metric names its paper in docs/evaluate.md",
+        source="BLEU and chrF by sacrebleu, https://arxiv.org/abs/1804.08771; docs/evaluate.md has the paper of each",
         advice="exact_match for short answers with one right form; chrf or rouge for free text.",
         time="The time of one answer for each example.",
     )
@@ -80,7 +80,7 @@ class EvalSettings:
     )
     temperature: float = knob(
         0.0, "How freely tokens are drawn; 0 always takes the likeliest.",
-        source="lm-evaluation-harness decodes greedily",
+        source="lm-evaluation-harness docs: greedy decoding",
         bounds=between(0, 10), usual=between(0, 1), advice="0: two evaluations then differ only by the weights.",
         raise_when="To measure the answers that people will see at that temperature.", lower_when="To compare runs: 0.",
     )
@@ -97,18 +97,18 @@ class EvalSettings:
     )
     tasks: list[str] = knob(
         [], "Tasks of lm-evaluation-harness, by name; names of your own YAML files need eval.task_folder.",
-        source="lm-evaluation-harness 0.4, https://github.com/EleutherAI/lm-evaluation-harness",
+        source="lm-evaluation-harness 0.4, docs, https://github.com/EleutherAI/lm-evaluation-harness",
         advice="A task that the harness ships reads its data from the Hugging Face hub; your own reads your files.",
     )
     task_folder: str | None = knob(
         None, "A folder with task files (YAML) of lm-evaluation-harness.",
-        source="lm-evaluation-harness, --include_path",
+        source="lm-evaluation-harness docs, --include_path",
         advice="A task over a local file has `dataset_path: json` and `dataset_kwargs: {data_files: ...}`.",
         empty=Empty("only the tasks that the harness ships"),
     )
     num_fewshot: int | None = knob(
         None, "Examples with their answers before each question of a task.",
-        source="lm-evaluation-harness, --num_fewshot",
+        source="lm-evaluation-harness docs, --num_fewshot",
         bounds=at_least(0), usual=(0, 5, 25),
         advice="Compare with a published number only at the same number of examples.",
         empty=Empty("the number in the task's file"), leave="The published number decides.",

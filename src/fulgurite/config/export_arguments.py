@@ -69,7 +69,8 @@ class Export:
     )
     gguf_type: GgufType | None = knob(
         None, "The type of the matrices in a GGUF file; vectors are float32.",
-        source="llama.cpp, ggml types", advice="Q8_0 is half as large; the export prints how far its logits move.",
+        source="llama.cpp docs, tools/quantize",
+        advice="Q8_0 is half as large; the export prints how far its logits move.",
         empty=Empty("F16"), memory="F32 has 4 bytes a weight, F16 and BF16 2, Q8_0 1.06.",
     )
     modelfile: bool = knob(

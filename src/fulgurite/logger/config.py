@@ -202,7 +202,7 @@ class MLflow(ArtifactTracker):
     )
     tags: dict[str, str] = knob(
         {}, "Tags of the run, each a name and a value.", source="MLflow docs, mlflow.set_tags",
-        advice="Names to filter by: logger.mlflow.tags={team: search}.",
+        advice="Names to filter by, each with a value: {team:search}.",
     )
     notes: str | None = knob(
         None, "A description of the run, which MLflow renders as Markdown.", source="MLflow docs, mlflow.note.content",
