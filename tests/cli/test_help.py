@@ -31,7 +31,7 @@ HELP = [
     (["train", "-h", "optim"], "optim.lr"), (["train", "--help", "optim=adamw"], "optim.lr"),
     (["train", "-h", "optim.lr"], "learning rate"),
     (["plan", "--help"], "--rules"), (["chat", "--help"], "temperature"), (["export", "--help"], "dtype"),
-    (["eval", "--help"], "max_examples"),
+    (["eval", "--help"], "max_examples"), (["average", "--help"], "decay"),
     (["runs", "--help"], "runs"),
     (["explain", "--help"], "explain"),
 ]

@@ -11,7 +11,7 @@ from fulgurite.errors import RequestError
 def test_every_command_has_a_parser() -> None:
     root, commands = build_parser()
     assert list(commands) == [
-        "train", "plan", "explain", "chat", "eval", "export", "serve", "convert", "runs", "board"
+        "train", "plan", "explain", "chat", "eval", "export", "average", "serve", "convert", "runs", "board"
     ]
     assert root.format_help().startswith("fulgurite ")
     assert commands["train"].prog == "fulgurite train"

@@ -28,6 +28,7 @@ OTHER_COMMANDS: dict[str, tuple[str, ...]] = {
     "eval run=RUN": ("test", "evaluate", "benchmark", "score", "lm-eval", "lm_eval"),
     "serve run=RUN": ("api", "deploy", "openai", "vllm", "endpoint"),
     "export run=RUN out=FOLDER": ("merge", "save", "upload", "push", "convert-model", "merge-lora", "gguf"),
+    "average run=A run=B out=FOLDER": ("soup", "model-soup", "avg", "average-checkpoints"),
     "runs": ("list", "ls", "status", "compare", "history", "jobs", "experiments"),
     "--version": ("version", "env", "-v", "-V"),
 }

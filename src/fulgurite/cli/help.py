@@ -40,6 +40,7 @@ def describe_overview() -> str:
   fulgurite chat run=RUN                            talk with the trained model
   fulgurite eval run=RUN                            measure it: loss, preferences, answers
   fulgurite export run=RUN out=FOLDER               a folder that plain transformers loads
+  fulgurite average run=A run=B out=FOLDER          one model whose weights are the mean of several
   fulgurite serve run=RUN                           an address with OpenAI's interface, which the model answers
   fulgurite convert llamafactory FILE.yaml          another trainer's settings in our words
   fulgurite runs                                    list and compare runs
@@ -105,6 +106,14 @@ def describe_export() -> str:
     from fulgurite.config.export_arguments import Export
 
     return format_usage(Export, "export")
+
+
+def describe_average() -> str:
+    """Returns the help of `fulgurite average`."""
+    from fulgurite.config.arguments import format_usage
+    from fulgurite.config.average_arguments import Average
+
+    return format_usage(Average, "average")
 
 
 def describe_eval() -> str:

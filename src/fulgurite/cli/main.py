@@ -72,6 +72,18 @@ def _export(words: list[str]) -> int:
     return export_main(given.words)
 
 
+def _average(words: list[str]) -> int:
+    from fulgurite.cli.command_words import check_command_words
+    from fulgurite.config.average_arguments import Average, read
+
+    check_command_words("average", Average, words)
+    given = parse("average", words)
+    read(given.words)  # refuses wrong words before torch is loaded
+    from fulgurite.evaluate.average import average_main
+
+    return average_main(given.words)
+
+
 def _eval(words: list[str]) -> int:
     from fulgurite.cli.command_words import check_command_words
     from fulgurite.config.eval_arguments import EvalSettings, read
@@ -116,7 +128,7 @@ def _board(words: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train, "plan": _plan, "explain": _explain, "chat": _chat, "eval": _eval, "export": _export,
-    "serve": _serve, "convert": _convert, "runs": _runs, "board": _board,
+    "average": _average, "serve": _serve, "convert": _convert, "runs": _runs, "board": _board,
 }
 
 

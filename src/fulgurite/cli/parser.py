@@ -59,8 +59,8 @@ def _build_parser(language: str) -> tuple[CommandParser, dict[str, CommandParser
     root.add_argument("--version", action="version", version=__version__)
     tree = root.add_subparsers(dest="command", parser_class=CommandParser)
     for add in (
-        _add_train, _add_plan, _add_explain, _add_chat, _add_eval, _add_export, _add_serve, _add_convert, _add_runs,
-        _add_board,
+        _add_train, _add_plan, _add_explain, _add_chat, _add_eval, _add_export, _add_average, _add_serve, _add_convert,
+        _add_runs, _add_board,
     ):
         add(tree)
     return root, dict(tree.choices)
@@ -186,6 +186,10 @@ def _add_eval(tree: Any) -> None:
 
 def _add_export(tree: Any) -> None:
     _add_words(tree.add_parser("export", text=help.describe_export), "NAME=VALUE")
+
+
+def _add_average(tree: Any) -> None:
+    _add_words(tree.add_parser("average", text=help.describe_average), "NAME=VALUE")
 
 
 def _add_serve(tree: Any) -> None:

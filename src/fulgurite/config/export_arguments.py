@@ -91,12 +91,17 @@ def read(words: Sequence[str]) -> tuple[Allowed, Export, Path]:
         raise RequestError("fulgurite export needs a run and a new folder: run=<run folder> out=<new folder>.")
     check_form(config)
     check_run_folder(config.run, "run")
-    out = Path(config.out).expanduser().absolute()
+    return allowed, config, check_new_folder(config.out)
+
+
+def check_new_folder(word: str) -> Path:
+    """Returns the absolute path of a folder to write. Raises RequestError if it exists and is not empty."""
+    out = Path(word).expanduser().absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(
             "out={path} exists already and is not empty; give a new folder, because nothing is overwritten.", path=out
         )
-    return allowed, config, out
+    return out
 
 
 def check_form(config: Export) -> None:

@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
+from fulgurite.config.average_arguments import Average
 from fulgurite.config.chat_arguments import ChatConfig
 from fulgurite.config.confidence import Sure
 from fulgurite.config.decision import Decision
@@ -23,7 +24,9 @@ from fulgurite.explain.choices import read_default_options
 from fulgurite.explain.citations import find_links
 from fulgurite.language.catalogue import translate_text
 
-COMMANDS: dict[str, type] = {"chat": ChatConfig, "eval": EvalSettings, "export": Export, "serve": Serve}
+COMMANDS: dict[str, type] = {
+    "chat": ChatConfig, "eval": EvalSettings, "export": Export, "average": Average, "serve": Serve,
+}
 """The parameters of commands other than `train`, which are written without the command's name."""
 
 LARGE = "hf"

@@ -6,27 +6,23 @@ An export succeeds only if the folder, read back, gives the same logits.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from fulgurite.config.export_arguments import Export, ExportFormat, GgufType, read
 from fulgurite.config.registry import import_plugins
 from fulgurite.data.template_agreement import describe_difference
-from fulgurite.errors import ModelError, RequestError, is_shortage
+from fulgurite.errors import ModelError
 from fulgurite.export import gguf, modelfile
 from fulgurite.export.adapter import load_fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.dtype import cast, choose_written_dtype
+from fulgurite.export.folder import write_new_folder
 from fulgurite.export.result import Written
-from fulgurite.files.atomic import remove_drafts, write_folder
-from fulgurite.files.lock import hold_lock
-from fulgurite.language.library_errors import quote_foreign, translate_system_error
 from fulgurite.language.message import UserMessage, message
 from fulgurite.model.generation_config import select_valid
 from fulgurite.model.unwrap import unwrap_model
@@ -56,38 +52,10 @@ def export_main(words: Sequence[str]) -> int:
     allowed, config, out = read(words)
     import_plugins(allowed.plugins)
     loaded = load_run(Path(config.run).expanduser(), config.checkpoint, exact=True, allowed=allowed)
-    with contextlib.suppress(OSError):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with hold_lock(out.with_name(f".{out.name}.lock"), timeout=0):
-            remove_drafts(out.parent, out.name)
-            with write_folder(out) as draft:
-                written = write(loaded, draft, config)
-    except TimeoutError:
-        raise RequestError(
-            "out={path} is being written by another process; wait for it, or give another folder.", path=out
-        ) from None
-    except (OSError, SafetensorError, ValueError) as error:
-        raise explain_failure(out, config.run, error) from error
+    with write_new_folder(out, config.run) as draft:
+        written = write(loaded, draft, config)
     show("\n".join(map(str, describe_export(loaded, config, out, written))))
     return 0
-
-
-def explain_failure(out: Path, run: str, error: Exception) -> Exception:
-    """Returns an error that names the folder if the system refused to write there, else one that names the run."""
-    if is_shortage(error):
-        return error
-    reason = translate_system_error(error) if isinstance(error, OSError) else quote_foreign(error, 400)
-    disk = isinstance(error, OSError) or (isinstance(error, SafetensorError) and "os error" in str(error).lower())
-    if disk:
-        return RequestError(
-            "out={path} cannot be written: {reason}; give another folder, or free some space there.",
-            path=out, reason=reason,
-        )
-    return ModelError(
-        "{run} cannot be exported: {error}; this is a fault of the export, please report it.",
-        run=run, error=reason,
-    )
 
 
 def describe_export(loaded: LoadedRun, config: Export, out: Path, written: Written) -> list[UserMessage]:

@@ -142,7 +142,7 @@ def _load_run_model(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     run = load_run(folder, exact=True, allowed=allowed)
     if run.run.stage.gives_rewards and not reward:
         raise ModelError(describe_reward_model(folder))
-    return loaded(_merge(run.model), run.tokenizer, [])
+    return loaded(merge_trained(run.model), run.tokenizer, [])
 
 
 def _load_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
@@ -152,13 +152,13 @@ def _load_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
         base = load_named(find_adapter_base(base_name, allowed), torch.float32, reward)
         if head:
             base.model = add_reward_head(base.model)
-        model, tokenizer = _merge(load_adapter(base.model, folder)), base.tokenizer
+        model, tokenizer = merge_trained(load_adapter(base.model, folder)), base.tokenizer
         if (folder / "tokenizer_config.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return loaded(model, tokenizer, [])
 
 
-def _merge(model: Any) -> PreTrainedModel:
+def merge_trained(model: Any) -> PreTrainedModel:
     """Returns the model with its adapter, if it has one, merged into its weights."""
     merged: PreTrainedModel = model.merge_and_unload(safe_merge=True) if hasattr(model, "merge_and_unload") else model
     if hasattr(merged, "peft_config"):  # peft leaves it behind, and would take the next adapter for a second one
