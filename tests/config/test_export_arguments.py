@@ -39,3 +39,11 @@ def test_a_run_folder_and_a_new_folder_are_needed(tmp_path: Path) -> None:
         read([f"run={tmp_path}/run", f"out={tmp_path}"])
     allowed, config, out = read([f"run={tmp_path}/run", f"out={tmp_path}/new", "plugins=[mine]"])
     assert (allowed.plugins, config.run, out) == (("mine",), f"{tmp_path}/run", tmp_path / "new")
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["push=model"], "write owner/name"), (["push=../x/y"], "write owner/name"), (["dry_run=true"], "is for push="),
+])
+def test_a_wrong_upload_is_refused(words: list[str], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        read([f"run={tmp_path}", f"out={tmp_path / 'out'}", *words])

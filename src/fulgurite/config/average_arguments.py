@@ -43,12 +43,14 @@ class Average:
     )
     weights: AverageWeights = knob(
         AverageWeights.uniform, "How much each member counts: all the same, or later checkpoints of one run more.",
-        source="torch.optim.swa_utils.AveragedModel", advice="uniform for runs; ema for many checkpoints of one run.",
+        source="https://docs.pytorch.org/docs/stable/optim.html, AveragedModel",
+        advice="uniform for runs; ema for many checkpoints of one run.",
         interacts={"average.decay": "ema reads it"},
     )
     decay: float | None = knob(
         None, "The share of the average so far that each later checkpoint leaves: a decay of 0.9 counts it 0.1.",
-        source="torch.optim.swa_utils.get_ema_multi_avg_fn; the value is ours", bounds=between(0, 1),
+        source="https://docs.pytorch.org/docs/stable/optim.html, get_ema_multi_avg_fn; the value is ours",
+        bounds=between(0, 1),
         usual=between(0.3, 0.9), advice="The more checkpoints, the higher: about 1 - 2 / (members + 1).",
         empty=Empty("1 - 2 / (members + 1)"), raise_when="With many checkpoints.",
         lower_when="When early checkpoints are much worse.", interacts={"average.weights": "only ema reads it"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from fulgurite.config.arguments import parse
+from fulgurite.config.choices import HUB_ID
 from fulgurite.config.guard import Allowed, split_allowed
 from fulgurite.config.paths import check_run_folder
 from fulgurite.config.schema import Empty, knob
@@ -78,6 +79,21 @@ class Export:
         source="Ollama docs, Modelfile",
         advice="true, then `ollama create NAME -f Modelfile` in the exported folder.",
     )
+    push: str | None = knob(
+        None, "The repository of the Hugging Face hub to upload the folder to: owner/name.",
+        source="HF docs, HfApi.upload_folder",
+        advice="Look at it with export.dry_run=true first. The token is read from HF_TOKEN in the environment.",
+        empty=Empty("no upload"),
+    )
+    private: bool = knob(
+        True, "Whether a repository that export.push creates is private.", source="HF docs, HfApi.create_repo",
+        advice="false shows the model to everybody: check the licence of the base and of the data first.",
+        misread="A repository that exists already stays as it is.",
+    )
+    dry_run: bool = knob(
+        False, "With export.push: write the folder and list the files with their sizes, and upload nothing.",
+        source="Ours", advice="true needs neither a token nor the network.",
+    )
 
 
 def read(words: Sequence[str]) -> tuple[Allowed, Export, Path]:
@@ -114,6 +130,10 @@ def check_form(config: Export) -> None:
         )
     if not gguf and config.gguf_type is not None:
         raise RequestError("gguf_type={type} is for format=gguf; add format=gguf.", type=config.gguf_type)
+    if config.push is not None and HUB_ID.fullmatch(config.push) is None:
+        raise RequestError("push={name} is not a repository of the hub; write owner/name.", name=config.push)
+    if config.push is None and config.dry_run:
+        raise RequestError("dry_run=true is for push=owner/name; add that, or leave it out.")
     if not config.merge and (gguf or config.modelfile):
         raise RequestError(
             "merge=false writes an adapter alone, which neither a GGUF file nor a Modelfile holds here; leave it out."

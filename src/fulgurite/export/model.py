@@ -20,8 +20,10 @@ from fulgurite.data.template_agreement import describe_difference
 from fulgurite.errors import ModelError
 from fulgurite.export import gguf, modelfile
 from fulgurite.export.adapter import load_fresh_base, put_on, refuse_apart, round_adapter, write_adapter
+from fulgurite.export.card import write_card
 from fulgurite.export.dtype import cast, choose_written_dtype
 from fulgurite.export.folder import write_new_folder
+from fulgurite.export.push import push_folder, read_token
 from fulgurite.export.result import Written
 from fulgurite.language.message import UserMessage, message
 from fulgurite.model.generation_config import select_valid
@@ -51,10 +53,15 @@ def export_main(words: Sequence[str]) -> int:
     """
     allowed, config, out = read(words)
     import_plugins(allowed.plugins)
+    if config.push is not None and not config.dry_run:
+        read_token(config.push)  # a missing token is found before anything is computed
     loaded = load_run(Path(config.run).expanduser(), config.checkpoint, exact=True, allowed=allowed)
     with write_new_folder(out, config.run) as draft:
         written = write(loaded, draft, config)
+        write_card(loaded, config, draft)
     show("\n".join(map(str, describe_export(loaded, config, out, written))))
+    if config.push is not None:
+        show("\n".join(map(str, push_folder(out, config))))
     return 0
 
 

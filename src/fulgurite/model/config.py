@@ -89,6 +89,8 @@ class Model(Option):
     """Whether it has random weights: a run of it is a trial, which no rule about quality refuses."""
     hub: ClassVar[str] = ""
     """The hub id of a bundled model, for another machine."""
+    licence: ClassVar[str] = ""
+    """The licence of a bundled model, by the hub's name for it."""
     takes_reward: ClassVar[bool] = False
     """Whether it can be a reward model or a classifier with one label: `builds` then takes `reward`."""
 
@@ -128,6 +130,7 @@ class SmolLM2(Model):
     outlines: ClassVar[str] = "fulgurite.model.smollm2:outline"
     tokenizes: ClassVar[str] = "fulgurite.model.smollm2:read_tokenizer"
     hub: ClassVar[str] = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    licence: ClassVar[str] = "apache-2.0"
     costs: ClassVar[str] = "Half a gigabyte in fp32."
 
     def billions(self) -> float | None:
