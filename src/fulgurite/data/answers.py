@@ -62,6 +62,7 @@ def plan_rows(template: Renderer, messages: Sequence[Message], mask: Mask) -> li
     """
     conversation = Conversation.of(messages)
     answers = [i for i, message in enumerate(conversation) if message.role == "assistant"]
+    # The other masks need one row, which ends with the last answer.
     if mask is not Mask.answers:
         return [_plan_last_answer(template, conversation, answers, mask)]
     whole = template.text(conversation, False)
@@ -110,6 +111,7 @@ def _plan_last_answer(template: Renderer, conversation: Conversation, answers: l
     """Returns the row of the last answer; for `mask=all` everything in it is learned except masked answers."""
     row = _plan_one_answer(template, conversation[: answers[-1] + 1], mask)
     _refuse_left_out(template, conversation, row.texts[-1])
+    # For mask=all each masked answer needs two texts: one ends before it, the other after it.
     texts, learned, whole = [], [], row.texts[-1]
     for i in answers[:-1] if mask is Mask.all else []:
         # A greeting has no mask of its own: all of its text is learned.
@@ -184,6 +186,7 @@ def _close_reasoning(tag: str, answer: Message, turn: str) -> str:
     """Adds the reasoning and its closing tag to a turn whose prompt has opened the reasoning."""
     close = _make_closing_tag(tag)
     if close in turn:
+        # The prompt has the opening tag already, so the turn must not open it again.
         return turn.lstrip().removeprefix(tag).lstrip()
     thought = answer.reasoning
     # The template may leave out reasoning that the record has inside the content.
@@ -199,6 +202,7 @@ def _find_opened_tag(prompt: str) -> str:
 
 
 def _make_closing_tag(tag: str) -> str:
+    # <|START_THINKING|> ends with <|END_THINKING|>, <think> with </think>, [THINK] with [/THINK].
     return tag.replace("START", "END") if "START" in tag else f"{tag[0]}/{tag[1:]}"
 
 
@@ -219,6 +223,7 @@ def find_head(template: Renderer) -> tuple[str, str]:
     # The prompt and the whole text are equal up to the head of the answer; the rest of the prompt is its opening.
     end = len(find_shared_beginning(prompt, whole))
     turn = whole[end:].lstrip()
+    # The whole text must continue with the answer or its reasoning; otherwise the texts differ for another reason.
     fits = turn.startswith(PROBE[1].content) or THOUGHT_HERE.match(turn)
     opening = prompt[end:] if fits and PROBE[0].content not in prompt[end:] else ""
     return prompt[len(question) :].removesuffix(opening) if prompt.startswith(question) else "", opening
@@ -256,6 +261,7 @@ def _refuse_left_out(template: Renderer, conversation: Conversation, whole: str,
                 name=template.name, role=message.role,
             )
     for i, message in enumerate(conversation):
+        # Some templates render only the first call: rename each other one, and see whether the text changes.
         for n in range(1, len(message.tool_calls)):
             call = {
                 **message.tool_calls[n],

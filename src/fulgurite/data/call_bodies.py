@@ -77,6 +77,7 @@ def read_pairs(pair: str) -> BodyReader:
 
     The value of a parameter that is declared as a string is the text itself; of any other, JSON.
     """
+    # regex, not re: with partial=True it also finds a match that more text may complete.
     compiled = regex.compile(r"\s*" + pair, regex.DOTALL)
 
     def read(text: str, at: int, opening: CallOpening, closing: Any) -> tuple[list[ParsedCall], int]:
@@ -105,10 +106,12 @@ def read_gemma(text: str, at: int, opening: CallOpening, closing: Any) -> tuple[
     made, end = "", at
     for n, part in enumerate(text[at:].split('<|"|>')):
         if n % 2:
+            # 10 characters: the two quotes <|"|> around the text.
             made, end = made + json.dumps(part), end + len(part) + 10
             continue
         stop = closing.search(part)
         part = part[: stop.start()] if stop else part
+        # Keys have no quotes: {key: and ,key: become {"key": and ,"key":.
         made, end = made + regex.sub(r"([{,]\s*)([^\s\"{}\[\],:]+)\s*:", r'\1"\2":', part), end + len(part)
         if stop:
             break
@@ -169,6 +172,7 @@ def _read_literal(node: ast.expr) -> Any:
 
 def _decode_json(text: str, at: int) -> tuple[Any, int]:
     """Decodes the JSON value after blanks, and returns the position of its end."""
+    # raw_decode does not skip blanks before a value.
     begin = at + len(text[at:]) - len(text[at:].lstrip())
     if begin == len(text):
         raise BrokenBody(begin, ENDS_EARLY, final=False)
@@ -252,6 +256,7 @@ def _list_types(schema: Any) -> set[str]:
 
 
 def _is_of_type(value: Any, types: set[str]) -> bool:
+    # Before the numbers, because a bool is an int in Python.
     if isinstance(value, bool):
         return "boolean" in types
     kinds = {"integer": int, "number": int | float, "array": list, "object": dict, "null": type(None)}

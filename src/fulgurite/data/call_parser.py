@@ -69,6 +69,7 @@ class CallParser:
     def _advance(self, ended: bool) -> list[Piece]:
         pieces: list[Piece] = []
         while True:
+            # A step that changes nothing of this needs more text.
             before = (self._at, self._opened, self._after, self._thinking, self._begun)
             found = self._step(ended)
             for piece in found:
@@ -97,6 +98,7 @@ class CallParser:
         begin = self._text.lstrip()
         if begin.startswith(THOUGHT):
             self._begun = self._thinking = True
+        # "<th" may still become the tag: it waits for more text.
         elif ended or not THOUGHT.startswith(begin):
             self._begun = True
         return []
@@ -107,6 +109,7 @@ class CallParser:
         if end >= 0:
             self._thinking, end = False, end + len(CLOSE)
         else:
+            # The longest end of the text that may begin </think> is held back; n = 0 always fits.
             kept = 0 if ended else max(n for n in range(len(CLOSE)) if self._text.endswith(CLOSE[:n]))
             end = max(self._at, len(self._text) - kept)
         return self._release(end)
@@ -130,6 +133,7 @@ class CallParser:
             self._at = hidden.end()
             return released
         self._opened = first
+        # Blanks between a text and a call belong to neither.
         return [piece.rstrip() if isinstance(piece, str) else piece for piece in released]
 
     def _release(self, end: int) -> list[Piece]:
@@ -140,6 +144,7 @@ class CallParser:
         """Skips the blanks after a call, and the text that closes the list of calls."""
         assert self._form is not None
         rest, tail = self._text[self._at :].lstrip(), self._form.tail
+        # The rest may become the tail: wait for more text.
         if not ended and tail.startswith(rest):
             return []
         self._after = bool(tail) and rest.startswith(tail)
@@ -157,6 +162,7 @@ class CallParser:
             calls, end = self._form.read(self._text, self._opened.end(), opening, self._form.after)
             self._at = self._find_end(end, ended)
         except BrokenBody as broken:
+            # More text may complete a body that is not final.
             return self._skip_damage(broken, ended) if broken.final or ended else []
         self._opened, self._after = None, True
         return list(calls)

@@ -105,6 +105,7 @@ class TokenDataset:
 
     def take(self, numbers: Ints) -> TokenDataset:
         """Returns the rows of these numbers, in this order."""
+        # Rows have different numbers of pieces, so the starts are counted again.
         parts = [self._pieces(int(i)) for i in numbers]
         starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         return TokenDataset(self.encoded, np.concatenate(parts), starts, self.packed)
@@ -212,6 +213,7 @@ def _note_flags(encoded: TokenizedData, report: DataReport) -> None:
         if count := len(np.unique(encoded.records[(flags & flag) > 0])):
             report.written_otherwise[what] = count
     if encoded.splits:
+        # rows[r] is the number of rows of record r.
         rows = np.bincount(encoded.records)
         # The rows of the records that have more than one.
         several = (rows > 1)[encoded.records]
@@ -247,6 +249,7 @@ def _select_kept(encoded: TokenizedData, config: Data, max_length: int, report: 
     if not running:
         _refuse_long(encoded, config, max_length)
     for number, length in enumerate(lengths):
+        # Running text is never too long: it is cut into pieces later.
         too_long = not running and length > max_length
         if encoded.flagged(number, TOO_LONG):
             dropped.append((number, pairs.LONG))
@@ -256,6 +259,7 @@ def _select_kept(encoded: TokenizedData, config: Data, max_length: int, report: 
             dropped.append((number, pairs.END_TOKEN))
         elif too_long and config.too_long == TooLong.drop:
             dropped.append((number, pairs.LONG))
+        # Only the tokens that a cut leaves count: the whole answer may be after it.
         elif encoded.labels(number, 0, min(length, max_length) if too_long else length) == 0:
             dropped.append((number, pairs.UNLEARNED))
         else:
@@ -330,6 +334,7 @@ def _draw_limited(encoded: TokenizedData, pool: Ints, report: DataReport, random
                 owner=source.forms[number].owner, limit=limit, path=source.train[number], count=int(mine.sum()),
             )
         report.not_drawn += int(mine.sum()) - limit
+        # Sorted, so that the examples keep the order of the files.
         pool = np.sort(np.concatenate([pool[~mine], random.choice(pool[mine], limit, replace=False)]))
     return pool
 
@@ -358,6 +363,7 @@ def _build_dataset(
     if encoded.source.reads.running_text:
         pieces = _cut_pieces(numbers, lengths, max_length)
     else:
+        # [P, 3]; an example that is longer than a row is cut at its end.
         pieces = np.stack([numbers, np.zeros_like(numbers), np.minimum(lengths, max_length)], axis=1)
     starts = np.arange(len(pieces) + 1, dtype=np.int64)
     count = len(pieces)
@@ -365,6 +371,7 @@ def _build_dataset(
         # Examples of a row keep their order in the files.
         bins = [sorted(row) for row in pack_best_fit((pieces[:, 2] - pieces[:, 1]).tolist(), max_length)]
         starts = np.cumsum([0, *map(len, bins)], dtype=np.int64)
+        # The pieces in the order of their rows, so that each row is a slice of them.
         pieces = pieces[np.fromiter((i for row in bins for i in row), dtype=np.int64, count=count)]
     rows = TokenDataset(encoded, pieces, starts, packed=packing is Packing.best_fit)
     if report is not None:

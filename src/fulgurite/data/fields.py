@@ -134,6 +134,7 @@ def _follow_path(value: Any, path: list[str]) -> Any:
     for key in path:
         if isinstance(value, Mapping) and key in value:
             value = value[key]
+        # The limit of the length: int() of a text with thousands of digits raises ValueError.
         elif isinstance(value, list) and key.isdecimal() and len(key) < 10 and int(key) < len(value):
             value = value[int(key)]
         else:
@@ -151,6 +152,7 @@ def list_unread_paths(value: Any, path: str, read: Iterable[str]) -> list[str]:
     if not inside:
         return [path]
     if isinstance(value, list):
+        # An item of which nothing is read returns its own path alone; all such items become one entry.
         left = [list_unread_paths(item, f"{path}.{n}", read) for n, item in enumerate(value)]
         others = [f"{path} (other items)"] if any(rest == [f"{path}.{n}"] for n, rest in enumerate(left)) else []
         return others + [name for n, rest in enumerate(left) if rest != [f"{path}.{n}"] for name in rest]
@@ -214,6 +216,7 @@ def _format_number(value: bool | int | float | Decimal, place: str) -> str:
         isinstance(value, Decimal) and not value.is_finite()
     ):
         raise Wrong(place, "expected text, found {value}, which is not a number", value=value)
+    # 1e999999 is short as a Decimal, but as text it has a million digits.
     if (isinstance(value, Decimal) and abs(value.adjusted()) > DIGITS) or (
         isinstance(value, int) and abs(value) >= 10**DIGITS
     ):
@@ -281,6 +284,7 @@ def copy_json(value: Any, place: str, drop_nulls: bool, depth: int = 0) -> Any:
     if isinstance(value, str):
         refuse_damage(value, place)
         return value
+    # json.dumps could not write such a number later.
     if isinstance(value, int) and abs(value) >= 10**DIGITS:
         raise Wrong(place, "contains a number of more than {most:,} digits", most=DIGITS)
     if value is None or isinstance(value, bool | int):

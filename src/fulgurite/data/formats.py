@@ -83,6 +83,7 @@ def detect_format(record: Any, reads: Reads = CONVERSATIONS) -> Format | None:
 def _detect_exactly(names: set[str], reads: Reads) -> Format | None:
     if reads.running_text and "text" in names:
         return Format.text
+    # From the most specific fields to the least: a pair may have messages or a prompt, too.
     if {"chosen", "rejected"} <= names:
         return Format.preference
     if reads.compares and "messages" in names and names & {*REJECTED}:
@@ -111,6 +112,7 @@ def _detect_exactly(names: set[str], reads: Reads) -> Format | None:
 def rename_fields(record: Any, columns: Mapping[str, str], reading: Reading) -> Fields:
     """Returns the record with our field names; a renamed column has its new name only. Raises Wrong."""
     if is_turns(record) and not columns:
+        # A record that is a bare list of turns: the list gets the name of a field.
         record = {TURNS[0]: record}
     if not isinstance(record, Mapping):
         raise Wrong("record", "expected an object, found {kind}", kind=describe_kind(record))
@@ -141,6 +143,7 @@ def list_unread_columns(record: Any, fields: Fields, columns: Mapping[str, str])
 
 def convert_record(record: Fields, format: Format) -> Found:
     """Converts a record with our field names to messages or a text. Raises Wrong."""
+    # Read as a conversation, a pair would lose its rejected answer unnoticed.
     if format is not Format.text and record.has("chosen") and record.has("rejected"):
         raise Wrong("rejected", PAIR)
     return CONVERTERS[format](record)
@@ -164,6 +167,7 @@ def convert_alpaca(record: Fields) -> Found:
     if isinstance(record.get(name), list | Mapping):
         answer = read_turns(wrap_in_list(record[name]), name, record.reading)
     else:
+        # A stage that generates the answers passes unread columns to its reward, so this one must stay unread.
         thought = None if record.reading.asks else next((key for key in REASONING if _is_text(record, key)), None)
         reasoning = read_text(record, thought, empty=True) if thought else ""
         answer = [Turn(name, Message("assistant", read_text(record, name), reasoning=reasoning))]
@@ -178,19 +182,23 @@ def read_question(record: Fields) -> list[Turn]:
     name = record.first(*QUESTIONS) or ("input" if "input" in record else QUESTIONS[0])
     if isinstance(record.get(name), list | Mapping):
         turns = read_turns(wrap_in_list(record[name]), name, record.reading)
+        # Answers inside of the question are context.
         return [Turn(place, replace(message, learned=message.role != "assistant")) for place, message in turns]
     # A stage that generates the answers passes every column that is not read to its reward.
     takes_context = (
         name == "instruction" and not record.has("input") and not record.reading.asks and _is_text(record, "context")
     )
     more = "context" if takes_context else "input"
+    # dict.fromkeys: if the question itself is in `input`, it is read once.
     parts = [read_text(record, part) for part in dict.fromkeys((name, more)) if not is_blank(record.get(part))]
+    # Without a part, read_text raises the error for the missing or empty question.
     question = "\n".join(parts) or read_text(record, name)
     return [*_read_history(record), Turn(name, Message("user", question))]
 
 
 def _is_text(record: Fields, name: str) -> bool:
     """Returns whether a field is text; does not count as reading it."""
+    # By items(), because get() and [] mark the field as read.
     return record.has(name) and any(key == name and isinstance(value, str) for key, value in record.items())
 
 
@@ -265,6 +273,7 @@ def split_answer(
     if messages[-1].role == "assistant":
         answer = messages[-1]
         parts = [answer.content, write_calls(answer.tool_calls)]
+        # A column of the file that is named `answer` replaces the answer of the conversation.
         given = {"answer": "\n".join(part for part in parts if part)} | given
         messages = messages[:-1]
     return messages, given
@@ -274,6 +283,7 @@ def build_conversation(record: Fields, turns: Sequence[Turn], answered: bool = T
     """Makes a conversation of the turns, with the record's system text and functions. Raises Wrong."""
     if not is_blank(record.get("system")):
         system, first = read_parts(record, "system"), turns[0].message
+        # Some files repeat the system text as the first turn: it must not appear twice.
         if first.role != "system" or first.content.strip() != system.strip():
             turns = [Turn("system", Message("system", system)), *turns]
     return Conversation(
@@ -317,6 +327,7 @@ def _mask_greeting(turns: Sequence[Turn], reading: Reading) -> tuple[Sequence[Tu
     """
     first = next((n for n, turn in enumerate(turns) if turn.message.role in ("user", "tool")), len(turns))
     early = [turn.message for turn in turns[:first] if turn.message.role == "assistant"]
+    # A call, or a tool's result, before any question is not a greeting; the order of turns refuses it later.
     if (
         not early
         or first == len(turns)
@@ -347,6 +358,7 @@ def _cut_to_end(kept: list[Message], place: str, reading: Reading, answered: boo
     if not answers:
         raise Wrong(place, "the last turn has the role {role}: there is no answer to learn", role=last)
     reading.remarks.add(NOT_ANSWERED)
+    # The turns after the last answer are the context of no answer.
     return kept[: answers[-1] + 1]
 
 

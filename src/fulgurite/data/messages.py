@@ -81,6 +81,7 @@ def read_turns(value: Any, field: str, reading: Reading) -> list[Turn]:
     turns = [
         turn for n, item in enumerate(value) for turn in _read_item(item, n, field, reading, _are_all_texts(value))
     ]
+    # An empty system turn means that there is no system message.
     kept = [turn for turn in turns if turn.message.role != "system" or turn.message.content.strip()]
     if not kept:
         raise Wrong(f"{field}[0]", "is an empty system turn, and no other turn follows")
@@ -131,6 +132,7 @@ def _transpose(value: Mapping[str, Any], field: str, reading: Reading) -> list[d
     if not is_turns(value):
         raise Wrong(field, "expected a list, found {kind}", kind=describe_kind({}))
     lists = {name: column for name, column in value.items() if isinstance(column, list)}
+    # A value beside the lists belongs to no turn.
     reading.unread.update(f"{field}.{name}" for name in value if name not in lists and value[name] is not None)
     if len({len(column) for column in lists.values()}) > 1:
         sizes = ", ".join(f"{name} {len(column)}" for name, column in lists.items())
@@ -142,6 +144,7 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
     """Reads a turn as a message. Raises Wrong."""
     if not isinstance(value, Mapping):
         raise Wrong(place, "expected an object, found {kind}", kind=describe_kind(value))
+    # The short way first, unless data.roles or data.columns rename something.
     if (
         len(value) == 2
         and not reading.roles
@@ -160,9 +163,11 @@ def read_turn(value: Any, place: str, reading: Reading) -> Message:
     if role == "assistant" and not calls and is_blank(turn.get(key)) and turn.has(REFUSAL):
         key = REFUSAL
     reasoning = "" if role not in ("assistant", CALL) else _read_reasoning(turn)
+    # A turn whose role names a call is an answer that consists of the call.
     if role == CALL:
         role, content = "assistant", ""
     else:
+        # Text may be empty beside calls, as the result of a tool, and in a system turn, which is left out later.
         content = read_parts(turn, key, empty=role in ("system", "tool") or bool(calls))
     made = Message(
         role, content, calls, reasoning,
@@ -202,10 +207,12 @@ def _read_plain(value: Mapping[str, Any], place: str, reading: Reading) -> Messa
 def _read_role(turn: Fields, key: str) -> str:
     who = turn.get(key)
     if isinstance(who, str):
+        # data.roles comes first, so that it can give a known name another role.
         for roles in (turn.reading.roles, ROLES):
             if role := roles.get(who) or roles.get(who.strip().lower()):
                 return role
     known = {"role": show_value(who), "known": ", ".join(sorted(ROLES))}
+    # A longer text is hardly the name of a role, so no mapping is suggested for it.
     if isinstance(who, str) and who.strip() and len(who) <= 40:
         raise Wrong(
             turn.at(key),
@@ -225,6 +232,7 @@ def _read_role(turn: Fields, key: str) -> str:
 def _read_calls(turn: Fields, role: str, key: str) -> tuple[Mapping[str, Any], ...]:
     """Reads the calls of a turn, from `tool_calls`, OpenAI's older `function_call`, or the content of a turn of that
     role."""
+    # Both keys may be present: one without a value does not count.
     named = [
         n
         for n in ("tool_calls", "function_call")
@@ -254,10 +262,12 @@ def _read_reasoning(turn: Fields) -> str:
 def read_parts(turn: Fields, key: str, empty: bool = False) -> str:
     """Reads the text of a field; joins parts of type text. Raises Wrong."""
     if key not in turn:
+        # An answer that only calls functions may lack its content.
         if empty and (turn.has("tool_calls") or turn.has("function_call")):
             return ""
         raise Wrong(turn.at(key), "is missing")
     value, place = turn[key], turn.at(key)
+    # A single part may come without its list.
     parts = [value] if isinstance(value, Mapping) and "text" in value else value
     if not isinstance(parts, list):
         return to_text(value, place, turn.reading, empty)
@@ -308,6 +318,7 @@ def _read_flags(turn: Fields, role: str) -> bool:
     learned = next(iter(given.values()), True)
     if given and learned and role != "assistant":
         turn.reading.remarks.add(NOT_LEARNED)
+    # The flag matters for answers only. Other turns keep true, so that `join_turns` finds no difference.
     return learned or role != "assistant"
 
 
@@ -328,6 +339,7 @@ def join_turns(first: Message, second: Turn, reading: Reading) -> Message:
             "two {role} turns in a row: the first calls a function, but no tool turn with its result follows it",
             role=first.role,
         )
+    # Reasoning begins a turn: it cannot follow the text or the calls of the first one.
     if also.reasoning and (first.content or first.tool_calls):
         raise Wrong(
             place, "two {role} turns in a row: the second has reasoning, which only the first may have", role=first.role

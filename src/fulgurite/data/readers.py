@@ -25,6 +25,7 @@ from fulgurite.errors import DataError
 from fulgurite.language.library_errors import translate_error
 from fulgurite.language.message import UserMessage, message
 
+# UTF-32 comes first, because one of its marks begins with that of UTF-16.
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 SIGNS = {
     b"PAR1": "Parquet",
@@ -131,6 +132,7 @@ def _read_line(place: Place, value: Any, twin: str | None) -> Raw:
 def _read_json(path: Path, stream: TextIO) -> Iterator[Raw]:
     """Reads an array of records, numbered from 1; or one record per line in a file with the extension .json."""
     start = _peek_first(stream)
+    # Some programs write one record per line into a file with the extension .json.
     if start == "{":
         with _open(path, "jsonl") as again:
             found = _read_jsonl(path, again)
@@ -176,6 +178,7 @@ def _read_object(path: Path) -> Iterator[Raw]:
         yield Bad(place, "record", message("not JSON (more text follows after the object)"))
         return
     lists = {name: value for name, value in whole.items() if isinstance(value, list) and value}
+    # A list of objects is a table of records, unless the objects are the turns of one conversation.
     tables = [
         value
         for value in lists.values()
@@ -213,6 +216,7 @@ def _peek_first(stream: TextIO) -> str:
 def _read_csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
     with _open(path, "csv") as again:
         delimiter = _guess_delimiter(again.read(HEAD), usual)
+    # A list, so that this function can reset the count of `read_csv_lines` after each record.
     held = [0]
     reader, line = csv.DictReader(read_csv_lines(stream, held), delimiter=delimiter, strict=True), 1
     try:
@@ -223,6 +227,7 @@ def _read_csv(path: Path, stream: TextIO, usual: str = ",") -> Iterator[Raw]:
             raise DataError(
                 "{path}:1: field '{name}': two columns have this name; rename one.", path=path, name=shorten(twin)
             )
+        # line_num is the last line that was read; a record is reported at its first line.
         line = reader.line_num + 1
         for row in reader:
             place, held[0] = Place(str(path), line), 0

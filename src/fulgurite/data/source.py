@@ -66,6 +66,7 @@ class Checked:
 
     def count_unread(self, names: Iterable[str]) -> None:
         """Counts the unread fields of a record by their shortened names; beyond MOST_FIELDS names all are one entry."""
+        # Sorted, because the names are a set: which of them are counted by name must not change between passes.
         for name in sorted(shorten(name) or "''" for name in names):
             self.unread[name if name in self.unread or len(self.unread) < MOST_FIELDS else OTHERS] += 1
 
@@ -151,6 +152,7 @@ class Source:
     def read_as_prompts(self) -> Source:
         """Returns the same files read as a stage reads them that generates the answers: each example ends with its last
         question, and has the given answer and the other columns in `columns`."""
+        # A shallow copy shares the files, their formats and the result of the check; only `reads` differs.
         other = copy.copy(self)
         other.reads = replace(self.reads, prompts=True)
         return other
@@ -172,12 +174,14 @@ class Source:
                 found.pairs += halves > 1
                 if isinstance(example, Bad):
                     bad += 1
+                    # Bad records that are allowed are kept for the report; the first one is always kept, for the error.
                     if bad <= max(self.config.max_drop, 1):
                         found.bad.append(example)
                 else:
                     found.good += halves
                     found.count_unread(reading.unread)
                     found.remarks.update(reading.remarks)
+            # An empty file among others would otherwise go unnoticed.
             if found.rows == before:
                 raise DataError(
                     "{path}:1: field 'record': the file has no record; leave it out, or give a file with examples.",
@@ -206,6 +210,7 @@ class Source:
             if count > 1:
                 return message("{first}; all {count:,} records are bad.", first=first, count=count)
             return message("{first}; the only record is bad.", first=first)
+        # The registry names the columns of its files, so data.columns cannot correct them.
         columns = None if self.is_registered else suggest_columns(sample, self.reads, self._is_read, guess=False)
         if self.is_registered:
             remedy = message("correct the data, or the columns of {owner}", owner=self.forms[number].owner)
@@ -251,12 +256,14 @@ class Source:
         """Splits a pair into the good answer and the bad one for KTO; returns any other example as it is."""
         if not self.reads.splits_pairs or isinstance(example, Bad) or example.rejected is None:
             return [example]
+        # A margin belongs to a pair: a single judged answer has none.
         return [replace(example, rejected=None, margin=0.0, messages=messages, good=good)
                 for messages, good in ((example.messages, True), (example.rejected, False))]
 
     def read_file(self, number: int) -> Iterator[tuple[Example | Bad, Reading]]:
         """Yields the records of one file, each with the notes of its reading."""
         path = self.files[number]
+        # A table has every column in every record, so that a null there means a missing key.
         columnar = guess_kind(path) in ("parquet", "arrow")
         form = self.forms[number]
         for raw in read.read_records(path):
@@ -275,6 +282,7 @@ class Source:
             # A stage that generates the answers passes the given one and the other columns to the reward.
             made["messages"], made["columns"] = formats.split_answer(made["messages"], record, fields, columns)
         else:
+            # The margin is read with every pair; if the stage does not use it, it counts as unread.
             if not self.reads.margins:
                 fields.seen.discard("margin")
             reading.unread.update(formats.list_unread_columns(record, fields, columns))
@@ -332,12 +340,14 @@ class Source:
                 "its fields with data.format=text data.columns={{text: ...}}.",
                 **facts, other=STAGE[format],
             )
+        # Pairs for a stage that learns conversations: perhaps only the better answers are wanted.
         if format is Format.preference and self.reads.formats >= CHAT:
             raise DataError(
                 "{path}:1: field 'rejected': {reason}; use stage=dpo or stage=rm{alone}.",
                 path=path, reason=formats.PAIR, alone=self._suggest_chosen(sample),
             )
         facts |= {"expected": self.reads.expected, "other": STAGE[format]}
+        # Columns can be named only for the user's own files, not for shipped data or for those of a registry.
         own = not self.config.shipped[0] and not self.is_registered
         columns = suggest_columns(sample, self.reads, self._is_read, guess=False) if own else None
         if columns:

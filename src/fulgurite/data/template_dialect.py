@@ -131,6 +131,7 @@ class Dialect:
     # -- probes ---------------------------------------------------------------------------------------------------
 
     def _ask(self, name: str, find: Callable[[], Any]) -> Any:
+        # Each probe is rendered once, and only when its answer is needed.
         if name not in self._found:
             self._found[name] = find()
         return self._found[name]
@@ -143,6 +144,7 @@ class Dialect:
             return ""
 
     def _find_parts(self) -> bool:
+        # Plain text is preferred: parts are used only if text is left out and parts are not.
         if MARK in self._try([{"role": "user", "content": MARK}], prompt=True):
             return False
         return MARK in self._try([{"role": "user", "content": [{"type": "text", "text": MARK}]}], prompt=True)
@@ -178,6 +180,7 @@ class Dialect:
         return MARK in self._try([self._user()], [{"type": "function", "function": function}], prompt=True)
 
     def _find_calls(self) -> str:
+        # `object` first: most templates apply tojson to the arguments, which would quote a text a second time.
         for form in ("object", "text"):
             written = self._written_call(form)
             if MARK in written and "lookup" in written:
@@ -185,6 +188,7 @@ class Dialect:
         return ""
 
     def _written_call(self, form: str, count: int = 1) -> str:
+        # Mistral's templates accept only ids of nine characters.
         given = {"type": "function", "id": "abcdefghi", "function": {"name": "lookup", "arguments": {"x": MARK}}}
         calls = [_write_call(given, form)] * count
         return self._try([self._user(), {"role": "assistant", "content": self._content(""), "tool_calls": calls}])
@@ -194,6 +198,7 @@ class Dialect:
         calls are not rendered."""
         if not self.calls:
             return "", ""
+        # MARK is the only argument. After its first occurrence in `two` the whole second call follows.
         one, two = self._written_call(self.calls), self._written_call(self.calls, 2)
         return one.rpartition(MARK)[2], two.partition(MARK)[2]
 
@@ -243,6 +248,7 @@ def _write_call(call: Mapping[str, Any], form: str) -> dict[str, Any]:
     """Returns a call with its arguments in the form that the template reads."""
     function = dict(call["function"])
     given = _parse_arguments(function.get("arguments"))
+    # Text that is not a JSON object stays as it is, because dumps would quote it.
     function["arguments"] = (
         given if form == "object" or isinstance(given, str) else json.dumps(given, ensure_ascii=False)
     )

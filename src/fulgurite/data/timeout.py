@@ -55,6 +55,7 @@ def run_bounded(work: Callable[[], T], seconds: float, memory: int) -> T:
 
 
 def _run_with_signal(work: Callable[[], T], seconds: float, memory: int) -> T:
+    # An alarm that arrives after the work has ended must not raise.
     armed = True
 
     def ring(number: int, frame: FrameType | None) -> None:
@@ -115,7 +116,9 @@ def _limit_memory(more: int) -> Iterator[None]:
         if _boxes == 1:
             _before = resource.getrlimit(resource.RLIMIT_AS)
             soft, hard = _before
+            # The first number of statm is the size of the address space, in pages.
             limit = int(STATM.read_text().split()[0]) * PAGE + more
+            # An existing limit is only ever lowered.
             if soft == resource.RLIM_INFINITY or limit < soft:
                 resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     try:
