@@ -95,6 +95,7 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
         Every process must call it. If one of them fails, all raise its error, and the folder is as it was.
         """
         place, group = Path(path), PartWriter(peers)
+        # As in `save_checkpoint`, everything is converted before the first byte is written, in all processes.
         needed = sum(peers.attempt(lambda: group.encode(checkpoint, place)))
         known: dict[str, Any] = {}
         with contextlib.ExitStack() as stack:
@@ -105,6 +106,7 @@ class FolderCheckpointIO(CheckpointIO):  # type: ignore[misc]
                 return str(stack.enter_context(folder.write_checkpoint(place, needed, known)))
 
             draft = Path(peers.attempt(begin)[0])
+            # The first process writes the manifest, which names the files of all.
             for entries in peers.attempt(lambda: group.write(draft, place, needed)):
                 known |= entries
             peers.attempt(lambda: _finish(stack, draft, known, place) if peers.is_first else None)
@@ -196,6 +198,7 @@ def _finish(stack: contextlib.ExitStack, draft: Path, known: Mapping[str, Any], 
                 "strategy.shard_checkpoint_gb=1e9. The earlier checkpoint is intact.",
                 path=place, file=name,
             )
+    # The end of the block of `write_checkpoint`, which gives the draft its name.
     stack.close()
 
 

@@ -86,6 +86,7 @@ def find(run_dir: Path, say: Callable[[UserMessage], None] = log.warning) -> Pat
 
 
 def _renew_links(path: Path, say: Callable[[UserMessage], None]) -> None:
+    # The position is plain JSON, so no tensor has to be read.
     position = json.loads((path / "state.json").read_bytes())["state"].get(loop.KEY, {})
     step = folder.parse_step(path)
     try:
@@ -209,6 +210,7 @@ def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
+        # An empty mapping is a value: as a branch it would vanish from the comparison.
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")
         else:

@@ -49,6 +49,7 @@ def capture(device: torch.device) -> dict[str, Tensor]:
 def restore(state: dict[str, Tensor], device: torch.device) -> None:
     """Restores the generators. Warns if the run moved between a GPU and a CPU, because its random draws then differ."""
     has_gauss, gauss = state["python_gauss"].tolist()
+    # 3 is the version of Python's own state, which `capture` leaves out.
     random.setstate((3, tuple(state["python"].tolist()), gauss if has_gauss else None))
     position, cached = state["numpy_position"].tolist(), state["numpy_gauss"].item()
     np.random.set_state(("MT19937", state["numpy"].numpy(), position[0], position[1], cached))

@@ -103,6 +103,7 @@ def locate_rows(like: Any, rows: int) -> tuple[int, int]:
     for dimension, placement in enumerate(like.placements):
         if placement.is_replicate():
             continue
+        # Rows that are divided over two dimensions of the mesh are refused too: no strategy here makes them.
         if not placement.is_shard(0) or (start, stop) != (0, rows):
             raise CheckpointError(
                 "A tensor is distributed by {placement}, and a checkpoint of parts needs rows; use strategy=ddp.",
@@ -136,6 +137,7 @@ def take_part(whole: Tensor | StoredTensor, like: Tensor, everywhere: bool = Fal
     start, stop = (0, whole.shape[0]) if everywhere else locate_rows(spread, whole.shape[0])
     placements = [Replicate()] * len(spread.placements) if everywhere else spread.placements
     local = _read_rows(whole, start, stop).to(get_local(like).device)
+    # The stride of a contiguous tensor of the whole shape; the meta device needs no memory for it.
     stride = torch.empty(whole.shape, device="meta").stride()
     found: Tensor = DTensor.from_local(
         local, spread.device_mesh, placements, run_check=False, shape=torch.Size(whole.shape), stride=stride

@@ -91,8 +91,10 @@ def _add_file(path: Path, found: dict[str, StoredTensor]) -> None:
             parts = json.loads((file.metadata() or {}).get(PARTS, "{}"))
             for name in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
                 own = tuple(file.get_slice(name).get_shape())
+                # A file without a header of parts has whole tensors.
                 start, *whole = parts.get(name, [0, *own])
                 stored = found.setdefault(name, StoredTensor(name, tuple(whole)))
+                # All files must agree on the whole shape; their own shapes may differ in the rows only.
                 if stored.shape != tuple(whole) or own[1:] != stored.shape[1:]:
                     raise ValueError(f"{name}: {own} of {tuple(whole)}, {stored.shape}")
                 stored.pieces.append((start, start + (own[0] if own else 1), path))

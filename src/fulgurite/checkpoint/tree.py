@@ -56,6 +56,7 @@ def encode(value: Any, place: str, tensors: dict[str, Any]) -> Any:
         return _encode_mapping(value, place, tensors)
     if kind in (Tensor, torch.nn.Parameter):
         return {TAG: "tensor", **_store(value, place, tensors)}
+    # A part of another dtype is refused below: `_store` would keep its bytes, which have no rows.
     if kind is TensorPart and value.rows.dtype in STORED:
         name = _choose_name(place, tensors)
         tensors[name] = make_dense_part(value, place)
@@ -147,6 +148,7 @@ def decode(value: Any, tensors: Mapping[str, Any]) -> Any:
     if kind in ("tensor", "array", "scalar"):
         tensor = _fetch(value, tensors)
         if isinstance(tensor, StoredTensor):
+            # Numbers and numpy's arrays are read at once: code that restores them expects values.
             if kind == "tensor" and tensor.ndim:
                 return tensor
             tensor = tensor.read()
