@@ -219,6 +219,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
                 # One float a position is kept; with it backward needs no second pass over the row to normalise.
                 norms[piece] = scores.logsumexp(1)
                 logp[piece] = scores.gather(1, targets_N[piece, None])[:, 0] - norms[piece]
+        # The inputs as they came, not their casts: a low-precision copy of the head would live until the backward pass.
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, norms)
         ctx.chunk, ctx.dtype = chunk, dtype
         return logp
@@ -233,6 +234,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
         grad_bias = torch.zeros(weight.shape[0], dtype=torch.float32, device=weight.device) if wants_bias else None
         for start in range(0, len(hidden), ctx.chunk):
             piece = slice(start, start + ctx.chunk)
+            # exp(score - norm) is the probability of each token; here it is negative.
             share = _scores(hidden[piece], weight, bias_V).sub_(norms_N[piece, None]).exp_().neg_()
             share.scatter_add_(1, targets_N[piece, None], torch.ones_like(share[:, :1]))
             # (1 at the target − probability) × incoming gradient: the gradient of the logits.
@@ -243,8 +245,11 @@ class _ChunkedLogProbs(torch.autograd.Function):
             if grad_hidden is not None:
                 torch.mm(low, weight, out=grad_hidden[piece])
             if grad_weight is not None:
+                # In slices of the vocabulary, so that no low-precision product of the head's size exists beside the
+                # sum.
                 for part in range(0, low.shape[1], SLICE):
                     grad_weight[part : part + SLICE] += low[:, part : part + SLICE].t() @ hidden[piece]
+        # autograd wants a gradient for each argument of forward, in its dtype; the last three arguments have none.
         made = zip((grad_hidden, grad_weight, grad_bias), (hidden_ND, weight_VD, bias_V), strict=True)
         return (*(None if g is None else g.to(of.dtype) for g, of in made), None, None, None)
 

@@ -69,6 +69,7 @@ def k1(policy: Tensor, reference: Tensor) -> Tensor:
 def k3(policy: Tensor, reference: Tensor) -> Tensor:
     """Returns q/p − 1 − log(q/p) of samples of p: unbiased for KL(p‖q), never negative; used by GRPO
     (https://arxiv.org/abs/2402.03300, eq. 4)."""
+    # The logarithm of q/p: the arguments are log-probabilities.
     ratio = reference - policy
     return ratio.exp() - ratio - 1
 
@@ -170,6 +171,7 @@ def clipped_policy(new: Tensor, old: Tensor, advantages: Tensor, *, low: float, 
 def clipped_value(new: Tensor, old: Tensor, returns: Tensor, *, clip: float) -> Tensor:
     """Returns ½ max((V − R)², (V_old + clip(V − V_old, ±clip) − R)²), as in OpenAI's code for PPO
     (https://arxiv.org/abs/2403.17031)."""
+    # The larger error counts: a value that has moved beyond the clip towards its return has no gradient.
     limited = old + (new - old).clamp(-clip, clip)
     return 0.5 * torch.maximum((new - returns) ** 2, (limited - returns) ** 2)
 

@@ -36,6 +36,7 @@ def ipo(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
     The paper uses the log ratio of the whole answer. TRL uses the mean over its tokens, as the authors do according
     to TRL's source; `stage.length_normalize` selects one of the two.
     """
+    # A regression: the margin has a target, while DPO's loss falls for any larger margin.
     return (chosen_B - rejected_B - 1 / (2 * beta)) ** 2
 
 
@@ -43,6 +44,7 @@ def robust(chosen_B: Tensor, rejected_B: Tensor, beta: float, smoothing: float) 
     """Computes rDPO, Chowdhury et al., https://arxiv.org/abs/2403.00409: unbiased if the share `smoothing` of the
     labels is flipped."""
     scores_B = beta * (chosen_B - rejected_B)
+    # ((1 - ε) l(s) - ε l(-s)) / (1 - 2ε) with l(s) = -log σ(s) and ε = smoothing.
     return (smoothing * logsigmoid(-scores_B) - (1 - smoothing) * logsigmoid(scores_B)) / (1 - 2 * smoothing)
 
 
@@ -74,6 +76,7 @@ def bco_pair(chosen_B: Tensor, rejected_B: Tensor, beta: float, shift: float = 0
 
 def sppo_hard(chosen_B: Tensor, rejected_B: Tensor, beta: float) -> Tensor:
     """Computes SPPO with hard labels, Wu et al., https://arxiv.org/abs/2405.00675, equation 4.7: beta is 1/η."""
+    # The paper's target is η (P - 1/2) for a win probability P: 1 for the chosen answer, 0 for the rejected.
     return (chosen_B - 0.5 / beta) ** 2 + (rejected_B + 0.5 / beta) ** 2
 
 
@@ -168,10 +171,12 @@ def kto(
 
 def kto_kl(total: Tensor, count: int) -> Tensor:
     """Computes KTO's baseline: the mean log ratio of answers to other prompts, at least 0, without a gradient."""
+    # A KL divergence is never negative, but its estimate from a few answers may be.
     return (total / max(count, 1)).clamp(min=0).detach()
 
 
 def _smoothed(scores_B: Tensor, smoothing: float) -> Tensor:
+    # The cross entropy with a label that is wrong with probability `smoothing`.
     return -(1 - smoothing) * logsigmoid(scores_B) - smoothing * logsigmoid(-scores_B)
 
 
