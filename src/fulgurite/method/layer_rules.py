@@ -39,6 +39,7 @@ def parse(text: str) -> LayerRule:
     given = {}
     for word in words[1:]:
         name, _, value = word.partition("=")
+        # rank and alpha belong to lora rules; a frozen place takes no option.
         if name not in OPTIONS or (name != "lr" and words[0] != "lora") or words[0] == "frozen":
             raise ConfigError(
                 "method.rules: {text!r}: {kind} does not read {word}.{hint}",
@@ -84,6 +85,7 @@ def assign_rules(texts: list[str], where: Names, linear: set[str]) -> dict[str, 
 
 def _claimed(rule: LayerRule, where: Names, linear: set[str], taken: Mapping[str, LayerRule]) -> list[str]:
     if rule.place == "rest":
+        # Whole layers: a rule for one parameter of a layer takes the layer out of `rest`.
         named = {where.layer(name) for name in taken}
         names = [name for name in where.all if where.layer(name) is not None and where.layer(name) not in named]
         if not names:

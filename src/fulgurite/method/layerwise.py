@@ -21,6 +21,7 @@ from fulgurite.precision.policy import Dtypes
 
 def build(config: c.Layerwise, model: PreTrainedModel, dtypes: Dtypes) -> Any:
     """Returns the model, with the adapters of `lora` rules. Raises ConfigError if rules overlap or match nothing."""
+    # Before peft wraps the model, because rules are written for its plain names.
     where = parts.collect_names(model)
     linear = {f"{name}.weight" for name in parts.find_linear_layers(model)}
     rule_of = assign_rules(config.rules, where, linear)
@@ -56,6 +57,7 @@ def _lora(adapted: dict[str, LayerRule], model: PreTrainedModel) -> Any:
     from peft import LoraConfig
 
     first = next(iter(adapted.values()))
+    # peft takes one rank for all layers and patterns for the others; ^ and $ make a pattern a full name.
     others = {name: rule for name, rule in adapted.items() if (rule.rank, rule.alpha) != (first.rank, first.alpha)}
     return LoraConfig(
         r=first.rank, lora_alpha=first.alpha, target_modules=sorted(adapted), task_type=task(model),
@@ -79,6 +81,7 @@ def list_frozen_parameters(model: nn.Module, every: int, step: int) -> Iterable[
     base = unwrap_model(model)
     prefix, _ = parts.find_layers(base)
     embeddings = {id(p) for p in base.get_input_embeddings().parameters()}
+    # What follows the prefix of the layers begins with the number of a layer.
     rows = [
         (name.partition(f"{prefix}.")[2].partition(".")[0], p)
         for name, p in model.named_parameters()

@@ -44,11 +44,13 @@ def build(config: c.LlamaPro, model: PreTrainedModel, dtypes: Dtypes) -> PreTrai
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, grown)
     text = model.config.get_text_config()
+    # The config is saved with the model, so it must describe the grown one.
     text.num_hidden_layers = len(grown)
     kinds = getattr(text, "layer_types", None)
     if kinds is not None:
         # Architectures that mix kinds of attention look a layer's kind up by its number.
         text.layer_types = [
+            # Twice for each layer that is followed by its copy.
             kind for n, kind in enumerate(kinds, 1) for kind in [kind] * (1 + (n % (count // config.blocks) == 0))
         ]
     for index, layer in enumerate(grown):  # the cache is kept by number

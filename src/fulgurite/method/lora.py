@@ -106,6 +106,7 @@ def list_expert_parameters(config: c.Lora, model: PreTrainedModel) -> list[str]:
     return [
         name
         for name, p in model.named_parameters()
+        # By the name of the module that has the parameter: transformers calls it `experts`.
         if p.ndim == 3 and name.rpartition(".")[0].rpartition(".")[2] == "experts"
     ]
 
@@ -178,6 +179,7 @@ def _go_on(config: c.Lora, wrapped: Any) -> None:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     ours: dict[str, Tensor] = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    # First the names that only one side has; if there are none, those of different shapes.
     differ = sorted(ours.keys() ^ kept.keys()) or [n for n in ours if ours[n].shape != kept[n].shape]
     if differ:
         name = differ[0]

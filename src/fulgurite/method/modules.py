@@ -46,6 +46,7 @@ def is_linear(module: nn.Module) -> bool:
 
     if not isinstance(module, nn.Linear | Conv1D):
         return False
+    # torch's own forward, and those of libraries outside transformers, return the product; others are tried.
     if type(module).forward in (nn.Linear.forward, Conv1D.forward) or not type(module).__module__.startswith(
         "transformers.models"
     ):

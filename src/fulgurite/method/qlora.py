@@ -67,6 +67,7 @@ def quantise_layer(layer: nn.Linear, config: c.Qlora, dtypes: Dtypes) -> nn.Modu
         layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=dtypes.compute,
         compress_statistics=config.double_quant, quant_type=str(config.quant_type), device="cpu",
     )
+    # Still in bf16: the weight is packed when the layer is moved below.
     four.weight = bnb.nn.Params4bit(
         layer.weight.data.to(torch.bfloat16), requires_grad=False, quant_type=str(config.quant_type),
         compress_statistics=config.double_quant, module=four,

@@ -71,6 +71,7 @@ def parse_layers(kind: str, text: str, count: int, said: str) -> set[int]:
                 "{given}: {part!r} is no layer; write numbers and ranges from 0 to {last}, as in layers:2,5-7.",
                 given=said, part=part, last=count - 1,
             )
+        # A single number is a range of one layer.
         ends = int(low), int(high) if dash else int(low)
         if ends[0] > ends[1] or ends[1] >= count:
             raise ConfigError(
