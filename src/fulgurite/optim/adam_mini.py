@@ -36,6 +36,7 @@ class AdamMiniOptimizer(ExactOptimizer):
             state["mean"], state["variance"] = torch.zeros_like(parameter), torch.zeros_like(squares)
         state["mean"].lerp_(gradient, 1 - beta1)
         state["variance"].lerp_(squares, 1 - beta2)
+        # Adam's step with its bias corrections; `size` has one number per row, broadcast over the row.
         size = (state["variance"] / (1 - beta2**taken)).sqrt_().add_(group["eps"])
         parameter.sub_(state["mean"] / size, alpha=group["lr"] / (1 - beta1**taken))
 

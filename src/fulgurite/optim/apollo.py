@@ -49,6 +49,7 @@ class ApolloOptimizer(ExactOptimizer):
             state["mean"] / (1 - beta1**taken) / ((state["variance"] / (1 - beta2**taken)).sqrt_().add_(group["eps"]))
         )
         # Each channel of the whole gradient gets the ratio of Adam's step to the gradient in the projection.
+        # A channel is a row of a tall matrix, or a column of a wide one.
         side = 1 if tall else 0
         step = gradient * (adam.norm(dim=side, keepdim=True) / (low.norm(dim=side, keepdim=True) + 1e-8))
         # The limiter compares with the norm of the last step that was taken, after its own limit.

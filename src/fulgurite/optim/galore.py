@@ -52,6 +52,7 @@ class GaloreOptimizer(GaLore):
         """Loads what `state_dict` returned."""
         super().load_state_dict(state_dict)
         for group in self.param_groups:
+            # Only groups with a rank have projectors.
             for state in (self.state[p] for p in group["params"] if "projector" in self.state[p]):
                 # The settings come from the group, which holds this run's config; only what was computed is restored.
                 saved, state["projector"] = state["projector"], GaLoreProjector(**{name: group[name] for name in KNOBS})
@@ -76,6 +77,7 @@ def build(config: c.Galore, module: nn.Module) -> Optimizer:
 def split_projected(config: c.Projected, module: nn.Module) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Returns the groups that are projected, and the rest. Raises ConfigError if no parameter is projected."""
     hidden, trained, lr = find_hidden_matrices(module), get_trained_parameters(module), config.lr or 0.0
+    # By identity, because `==` of two tensors compares their numbers.
     chosen = {id(p) for p in trained if config.projects(tuple(p.shape), id(p) in hidden)}
     if not chosen:
         widest = max((min(p.shape) for p in trained if id(p) in hidden), default=0)

@@ -76,6 +76,7 @@ def build_groups(
     return [
         {
             "params": sorts[factor, decays], "lr": lr * factor, "weight_decay": config.weight_decay if decays else 0.0,
+            # The rate of the group relative to `optim.lr`, which `get_base_rate` divides out again.
             SCALE: factor * (lr / base if base else 1.0),
         }
         # A fixed order: the groups of a checkpoint are matched by position.

@@ -64,6 +64,7 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
         nothing."""
         whole: dict[str, Any] = super().state_dict()
         every = [parameter for group in self.param_groups for parameter in group["params"]]
+        # torch numbers the parameters of a saved state in the order of the groups.
         numbers = [number for group in whole["param_groups"] for number in group["params"]]
         for number, parameter in zip(numbers, every, strict=True):
             if number in whole["state"]:
@@ -76,6 +77,7 @@ class ScheduleFreeOptimizer(AdamWScheduleFree):  # type: ignore[misc]
         super().load_state_dict(state_dict)
         for parameter, state in self.state.items():
             if "y" in state:
+                # Removed from the state, which would otherwise keep a second copy of the weights.
                 parameter.data.copy_(state.pop("y"))
 
 
