@@ -35,6 +35,7 @@ def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
         piece = numbers[start : start + PIECE]
         # 16 random bits added below the cut carry into bf16's last bit with the right probability.
         bits = torch.randint(0, 1 << 16, piece.shape, generator=generator, dtype=torch.int32, device=x.device)
+        # -65536 is 0xFFFF0000: it clears the 16 bits of float32 that bf16 does not have.
         bits.add_(piece.view(torch.int32)).bitwise_and_(-65536)
         low[start : start + PIECE] = bits.view(torch.float32)
     return rounded
@@ -58,6 +59,7 @@ class RoundedOptimizer(Optimizer):
 
     def __getattr__(self, name: str) -> Any:
         """Returns an attribute of the inner optimizer, if this class has none of that name."""
+        # A copy has no `inner` before its attributes are restored: a look-up of it here would recurse.
         if name == "inner":
             raise AttributeError(name)
         return getattr(self.inner, name)
@@ -76,6 +78,7 @@ class RoundedOptimizer(Optimizer):
         pairs = list(zip(before, self._sample(), strict=True))
         same, count = sum(int((a == b).sum()) for a, b in pairs), sum(a.numel() for a, _ in pairs)
         if any(is_sharded(p) for group in self.param_groups for p in group["params"]):
+            # Each process compared its own part; the share is that of all parts.
             both = torch.tensor([same, count], device=pairs[0][0].device)
             torch.distributed.all_reduce(both)
             same, count = map(int, both)
@@ -94,11 +97,13 @@ class RoundedOptimizer(Optimizer):
                 device = parameter.device
                 if device not in generators:
                     generators[device] = torch.Generator(device).manual_seed(self.seed * 1_000_003 + groups[0][COUNT])
+                # The inner optimizer sees a group of one parameter, so that only one float32 copy exists at a time.
                 alone = {**group, "params": [parameter]}
                 self.inner.param_groups = [alone]
                 self._one(parameter, generators[device])
                 shared = {k: v for k, v in alone.items() if k != "params"}
             group.update(shared)  # counters that the optimizer keeps per group
+        # The real groups again; counters of the temporary ones were copied back above.
         self.inner.param_groups = groups
         groups[0][COUNT] += 1
 
@@ -131,6 +136,7 @@ class RoundedOptimizer(Optimizer):
 
     def _sample(self) -> list[Tensor]:
         live = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        # Every stride-th weight, about SAMPLE of all, the same ones before and after the step.
         stride = max(1, sum(p.numel() for p in live) // SAMPLE)
         return [get_local(p).flatten()[::stride].clone() for p in live]
 
