@@ -14,6 +14,7 @@ from torch import Tensor
 def compute_norms(gradients: Sequence[Tensor]) -> Tensor:
     """Returns the norm [B] of each row's gradient over all weights, whose gradients are [B, ...]."""
     parts = [g.flatten(1).float().norm(dim=1) for g in gradients]
+    # The norm of the norms by weight is the norm over all weights.
     found: Tensor = torch.stack(parts, dim=1).norm(dim=1)
     return found
 

@@ -71,6 +71,7 @@ class Mechanism:
         self.history: list[Spell] = []
         self.drawn = 0
         self._clipped: Tensor | int = 0
+        # The sums of the current step, one per weight; None until a row was drawn.
         self._sums: list[Tensor] | None = None
 
     def prove(self, losses: RowLosses, compute: torch.dtype, vocabulary: int) -> None:
@@ -159,6 +160,7 @@ class Mechanism:
 
     def load(self, state: dict[str, Any]) -> None:
         """Continues the history of a checkpoint. Raises ConfigError if the remaining steps would overspend."""
+        # As tuples again, because a list from JSON never equals the tuple that `count` compares with.
         self.history = [(float(noise), float(rate), int(steps)) for noise, rate, steps in state["history"]]
         self.refuse_overspending(sum(steps for *_, steps in self.history))
 

@@ -107,9 +107,11 @@ class RowGradients:
                 "privacy=dp_sgd does not support this model: {reason}; use method=lora without variants.",
                 reason=quote_foreign(reason),
             ) from error
+        # `gradients`: of row 0 alone, of row 1 alone, and of both rows from the hooks, [2, ...].
         for name, *gradients in zip(self.weights, *alone, together, strict=True):
             for row, single in enumerate(gradients[:2]):
                 far = float((single.float() - gradients[2][row].float()).norm())
+                # `not <=` instead of `>`, so that NaN is refused too.
                 if not far <= TOLERANCE.get(compute, 0.1) * float(single.float().norm()) + 1e-6:
                     raise ConfigError(
                         "privacy=dp_sgd does not support this model: the gradient of {name} for one example differs "
@@ -118,6 +120,7 @@ class RowGradients:
                     )
 
     def _autograd(self, losses: RowLosses, batch: dict[str, Any]) -> list[Tensor]:
+        # The hooks would store a gradient per row, which nothing takes in this pass.
         self.hooks.disable_hooks()
         try:
             with quiet_dropout(self.model):
@@ -154,6 +157,7 @@ def probe(lengths: tuple[int, ...], vocabulary: int, first: int = 0) -> dict[str
     ids = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
     targets = torch.full_like(ids, -100)
     for row, length in enumerate(lengths):
+        # Other tokens in each row; `row + first` makes a row alone equal to the same row among others.
         tokens = (torch.arange(length + 1) * 7 + 3 * (row + first) + 1) % vocabulary
         ids[row, :length], targets[row, :length] = tokens[:-1], tokens[1:]
     return {"input_ids": ids, "targets": targets, "rows": list(range(len(lengths)))}
