@@ -79,16 +79,19 @@ def inverse_sqrt(step: int, *, warmup: int, timescale: int) -> float:
     """Rises, then falls as 1/√(1 + (step - warmup)/timescale); has no end."""
     if step < warmup:
         return rise(step, warmup)
+    # Shifted, so that the factor is 1 at the end of the warmup for any timescale.
     return 1.0 / math.sqrt((step + timescale - warmup) / timescale)
 
 
 def warmup_stable_decay(step: int, *, warmup: int, stable: int, decay: int, floor: float = 0.0) -> float:
     """Rises from `floor`, stays for `stable` steps, falls along half a cosine to it in `decay` steps, then stays."""
     if step < warmup:
+        # This warmup begins at `floor` and not at 0, as in transformers.
         return rise(step, warmup) * (1.0 - floor) + floor
     if step < warmup + stable:
         return 1.0
     if step < warmup + stable + decay:
+        # From 1 to 0 while the share of the decay that is done goes from 0 to 1.
         wave = 0.5 * (1.0 + math.cos(math.pi * ((step - warmup - stable) / max(1, decay))))
         return max(0.0, wave * (1.0 - floor) + floor)
     return floor
