@@ -84,6 +84,7 @@ class LanguageStage(StageModule):
         logits_NV = self._head.compute_logits(
             labels_BT, input_ids=batch["input_ids"], position_ids=positions, use_cache=False,
         )
+        # The row of each label, in the order in which the mask selects logits and targets.
         rows_N = labels_BT.nonzero()[:, 0]
         if self.formula is not None:
             losses_N: Tensor = self.formula(log_probs_of_logits(logits_NV, targets_BT[labels_BT]))

@@ -110,6 +110,7 @@ class LabelHead:
         if not self.by_documents:
             unpadded = None
         if unpadded is not None:
+            # From [B, T] to one row of the tokens that are not padding: labels, documents and positions follow.
             labels, documents = unpadded.place(labels), unpadded.documents
             inputs |= {"input_ids": unpadded.take(inputs["input_ids"]), "position_ids": unpadded.positions_1N}
         with self._know_rows(documents, inputs.get("position_ids")):
@@ -206,6 +207,7 @@ class AnswerScorer:
         # A flat position is row · T + column.
         rows_N, targets_N = labels_N // max(longest, 1), targets_ST.flatten()[labels_N]
         if self.shares and shared_prefix.is_worth_it(sides, longest, once := batch["shared"]):
+            # The chosen sides come first, so the first half of the rows has every prompt once.
             cache = shared_prefix.build_cache(self.causal, ids_ST[: sides // 2, :once])
             inputs = {"input_ids": ids_ST[:, once:], "past_key_values": cache, "use_cache": True}
             labels_N = labels_N - (rows_N + 1) * once  # each row lost its first tokens, and so did those before it

@@ -87,6 +87,7 @@ class ShardedFrozen(nn.Module):
         super().__init__()
         self.model, self._scorer = scorer.model, scorer
         if isinstance(scorer, AnswerScorer):
+            # Whether a prompt gets a pass of its own depends on the batch, and all processes must make the same passes.
             scorer.shares = False
         sharder.shard(self, get_decoder_layers(scorer.model))
 
@@ -160,6 +161,7 @@ def precompute(
             batch = collate_preferences(part, ordered[start : start + micro_batch])
             names = ("input_ids", "targets", "label_positions", "unpadded")
             moved = {name: batch[name].to(device) for name in names if name in batch} | {"shared": batch["shared"]}
+            # [sides · E] to [E, sides]: the scorer returns all chosen answers before the rejected ones.
             found = scorer(moved).float().cpu().view(-1, len(batch["examples"])).T
             values[batch["examples"], : found.shape[1]] = found
     try:

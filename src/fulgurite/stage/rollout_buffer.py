@@ -41,6 +41,7 @@ class Cuts:
     @property
     def micro_batches(self) -> int:
         """Micro-batches per optimizer step in each process."""
+        # The largest of the parts: smaller ones get empty micro-batches, because all steps must have equally many.
         most = math.ceil(self.answers / self.minibatches)
         return math.ceil(most / (self.micro_batch * self.processes))
 
@@ -138,6 +139,7 @@ class Buffer:
         longest = max(lengths, default=0)
         # From the CPU without waiting, as every batch of a loader is.
         own = torch.tensor(answers, dtype=torch.int64).to(device, non_blocking=True)
+        # Positions among all B·T tokens of the cut batch, as `find_labels` returns them.
         labels = np.flatnonzero(self._copy_targets()[answers, :longest] != IGNORE)
         batch: dict[str, Any] = {"label_positions": torch.from_numpy(labels).to(device, non_blocking=True)}
         batch |= {"input_ids": self.ids_NT[own, :longest], "targets": self.targets_NT[own, :longest], "own": own}

@@ -62,6 +62,7 @@ class ShardableStage(TrainerHooks):
 
     def compute_idle(self, batch: dict[str, Any], compute: Callable[[dict[str, Any]], Tensor]) -> Tensor:
         """Returns 0 with a gradient of 0 for every trained parameter that `compute` uses, by a pass over a filler."""
+        # A filler is no example: what it adds to the metrics is undone.
         kept, self.is_idle = dict(self._metric_sums), True
         try:
             return compute(batch) * 0.0
@@ -70,6 +71,7 @@ class ShardableStage(TrainerHooks):
 
     def sum_nothing(self) -> Tensor:
         """Returns a zero that depends on every trained parameter: a process without examples joins the reduction."""
+        # A single number of a parameter makes autograd give the whole parameter a gradient of 0.
         touched = [p.view(-1)[0] * 0.0 for p in self.parameters() if p.requires_grad]
         return torch.stack([t.float() for t in touched]).sum()
 
@@ -78,6 +80,7 @@ class ShardableStage(TrainerHooks):
         found = torch.isfinite(value).all()
         if not self.is_sharded:
             return bool(found)
+        # The number of processes with a fault; it must be 0.
         return not float(self.all_reduce((~found).float().to(self.device)))
 
     def gather_rows(self, rows: list[int], is_bad: bool) -> list[int]:
@@ -86,6 +89,7 @@ class ShardableStage(TrainerHooks):
             return rows
         mine = rows if is_bad else []
         counts = self.all_gather(torch.tensor(len(mine), device=self.device)).tolist()
+        # Gathered tensors must have one size: they are filled up with -1, which is no example.
         padded = torch.full((max([*counts, 1]),), -1, device=self.device)
         padded[: len(mine)] = torch.tensor(mine, dtype=padded.dtype, device=self.device)
         return [number for row in self.all_gather(padded).tolist() for number in row if number >= 0]

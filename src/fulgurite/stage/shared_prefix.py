@@ -22,6 +22,7 @@ than one (`python -m benchmarks.shared_prompt`)."""
 def is_worth_it(sides: int, longest: int, shared: int) -> bool:
     """Returns whether `shared` tokens at the start of S = `sides` sequences of T = `longest` tokens are worth a
     separate pass."""
+    # A pair has 2 T tokens, and its prompt is computed once instead of twice.
     return sides > 0 and shared >= LEAST and shared / (2 * longest) >= SPARED
 
 
@@ -44,6 +45,7 @@ def is_possible(causal: PreTrainedModel) -> bool:
         return False
     device = next(causal.parameters()).device
     ids_ST = torch.arange(1, 17, device=device).view(2, 8) % causal.get_input_embeddings().num_embeddings
+    # One pair: two sides of eight tokens that share the first five.
     ids_ST[1, :5] = ids_ST[0, :5]
     # a layer in bf16 beside one in fp32 needs autocast
     lower = any(p.dtype != torch.float32 for p in causal.parameters())
@@ -62,5 +64,6 @@ def is_possible(causal: PreTrainedModel) -> bool:
         return False
     finally:
         causal.train(was_training)
+    # The same sums in another order are equal up to rounding, which is coarse in bf16.
     near = 0.1 if lower else 1e-3
     return torch.allclose(rest_STD.float(), whole_STD[:, 5:].float(), rtol=near, atol=near)

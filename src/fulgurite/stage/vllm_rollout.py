@@ -70,7 +70,9 @@ class VllmRollouts:
                     temperature=self._temperature,
                     max_tokens=self._new,
                     stop_token_ids=self._stops,
+                    # Only the stop tokens above end an answer, as with transformers.
                     ignore_eos=True,
+                    # 0 asks for the log-probability of the chosen token alone.
                     logprobs=0,
                     detokenize=False,
                     seed=int(np.random.SeedSequence([*seed, first + n]).generate_state(1, np.uint64)[0]) >> 1,
@@ -108,11 +110,13 @@ class VllmRollouts:
                 engine = LLM(
                     model=folder,
                     skip_tokenizer_init=True,
+                    # The folder has a config and no weights, which are handed over at each rollout.
                     load_format="dummy",
                     dtype=str(self._dtype).removeprefix("torch."),
                     max_model_len=self._longest,
                     max_num_seqs=self._batch,
                     kv_cache_memory_bytes=self._cache(shape.get_text_config()),
+                    # After the division by the temperature, as the stage computes them.
                     logprobs_mode="processed_logprobs",
                     generation_config="vllm",
                     disable_log_stats=True,
@@ -139,6 +143,7 @@ class VllmRollouts:
         width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
         # Whole blocks for each answer, rounded up, and one more.
         tokens = self._batch * (-(-self._longest // BLOCK) + 1) * BLOCK
+        # 2: keys and values.
         return int(tokens * shape.num_hidden_layers * 2 * heads * width * self._dtype.itemsize)
 
 
