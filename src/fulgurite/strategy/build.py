@@ -82,6 +82,7 @@ def connect(ranks: Ranks, device: str) -> None:
     # with GPUs also the CPUs, for weights that are kept there (strategy.offload)
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     if ranks.world_size == 1:
+        # A store in memory, because a single process needs neither an address nor a port.
         store = torch.distributed.HashStore()  # type: ignore[attr-defined]
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1, timeout=PATIENCE)
     else:

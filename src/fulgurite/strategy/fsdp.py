@@ -99,6 +99,7 @@ class ShardedStrategy(ModelParallelStrategy):  # type: ignore[misc]
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             numbers = [number for group in saved["param_groups"] for number in group["params"]]
             every = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            # A saved state numbers the parameters in the order of the groups.
             live = dict(zip(numbers, every, strict=True))
             state = {number: split_state(of, live[number]) for number, of in saved["state"].items()}
             optimizer.load_state_dict({**saved, "state": state})

@@ -88,6 +88,7 @@ def read_ranks(environment: Mapping[str, str]) -> Ranks:
             "same number on every machine.",
             starter=describe_starter(chosen.starter), processes=chosen.world_size, local=chosen.local_world_size,
         )
+    # A process that is alone keeps NODE_RANK only: our command may start its share of several machines.
     return chosen if chosen.world_size > 1 else Ranks(node_rank=_alone(found).node_rank)
 
 

@@ -38,6 +38,7 @@ class Sharder:
         A model that is loaded and sharded inside it is whole in one process at a time, so that a machine needs memory
         for one copy, not for one in each process.
         """
+        # Process k of n passes k barriers before the block and n - k after it: n in all, and one is inside at a time.
         for _ in range(self.ranks.local_rank):
             torch.distributed.barrier()
         yield
@@ -52,6 +53,7 @@ class Sharder:
         """
         check_types(root)
         trained = any(parameter.requires_grad for parameter in root.parameters())
+        # `fully_shard` replaces the Parameters, and attributes of the old ones would be lost.
         kept = {name: dict(vars(p)) for name, p in root.named_parameters() if type(p) is nn.Parameter}
         how: dict[str, Any] = {"mesh": self.mesh}
         if self.offload:
