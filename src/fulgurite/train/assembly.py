@@ -80,6 +80,7 @@ def assemble(
         stage.setup_data(source, rows, val, loaded, template)
         set_reference(stage, loaded, rows, val)
         load_rewards(stage)
+        # After the reference and the reward models were loaded, so that the trial has no more memory than the run.
         composed = confirm(composed, stage, rows, gathered.seen)
         stage.run = composed.run
         if sharder is not None:

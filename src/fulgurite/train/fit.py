@@ -34,6 +34,7 @@ def train(pieces: Pieces) -> None:
     begin(run.sweep, Path(run.run_dir or run.resume.run or ".").parent, resumed=run.resume.run is not None)
     troubles, folder = pieces.troubles, pieces.folder
     say(pieces.source.checked.describe(pieces.source) if pieces.source.checked and is_verbose() else "")
+    # Left from the inside out: the status is final before the job goes back into the queue.
     with requeue_after(pieces), clean_process_group(), enter_in_first(_track(pieces, folder)) as found:
         if ranks.rank == 0:
             remove_drafts(folder)  # of a process that was killed while it wrote
@@ -75,6 +76,7 @@ def fit_in_memory(pieces: Pieces) -> RunEnding:
     """
     trackers: list[Any] = []
     try:
+        # Twice at most: a second shortage of memory is an error.
         for again in (False, True):
             with catch_shortage(pieces.gathered.seen):
                 prepare(pieces)
@@ -123,6 +125,7 @@ def prepare_files(pieces: Pieces) -> None:
 def prepare(pieces: Pieces) -> None:
     """Builds everything up to the Trainer."""
     prepare_files(pieces)
+    # Computes the property, and with it the callbacks and trackers.
     assert pieces.trainer is not None
 
 

@@ -56,14 +56,17 @@ def propose(rates: Sequence[float], smoothed: Sequence[float]) -> Proposal | Non
     """
     bottom = min(range(len(rates)), key=smoothed.__getitem__)
     start = smoothed[0]
+    # A fall of less than 1 % counts as none.
     if bottom == 0 or start - smoothed[bottom] < 0.01 * abs(start):
         return None
     places = [math.log10(r) for r in rates]
+    # Central differences over the logarithm of the rate, up to the lowest loss; the most negative is the steepest fall.
     falls = {
         i: (smoothed[i + 1] - smoothed[i - 1]) / (places[i + 1] - places[i - 1])
         for i in range(1, min(bottom + 1, len(rates) - 1))
     }
     steepest = rates[min(falls, key=falls.__getitem__)] if falls else rates[bottom]
+    # Only after the lowest loss: before it, the curve may have a bump above its start.
     rise = next((rates[i] for i in range(bottom, len(rates)) if smoothed[i] > start), None)
     if rise is not None and rise / 10 < steepest:
         return Proposal(

@@ -66,6 +66,7 @@ class Curve(OptimizerStepCallback):
         """Keeps the numbers of the step."""
         self.rates.append(stage.step_record["train/lr"])
         self.losses.append(stage.step_record["train/loss"])
+        # Against the highest of the first three losses, because a single one is noisy.
         if self._mean.add(self.losses[-1]) > RISEN * max(self.losses[:3]):
             trainer.should_stop = True
 
@@ -88,6 +89,7 @@ def find(pieces: Pieces) -> None:
 
 def measure(pieces: Pieces) -> Curve:
     """Train with the growing rate; a loss that is no number any more ends the test as divergence does."""
+    # Twice at most: the first shortage of memory halves the micro-batch, the second is an error.
     for again in (False, True):
         with catch_shortage(pieces.gathered.seen):
             prepare_files(pieces)
@@ -122,6 +124,7 @@ def run_test(pieces: Pieces) -> Curve | Shortage:
     try:
         trainer.fit(stage, datamodule=pieces.data)
     except TrainingFailed as ended:
+        # Too few points for a curve: the failure itself is the result.
         if len(curve.rates) < 10:
             raise
         # the first sentence of ours: what follows is the advice for a training
@@ -145,6 +148,7 @@ def report_curve(curve: Curve, derived: float, folder: Path) -> Proposal | None:
     found = propose(curve.rates, smoothed)
     inside = curve.rates[0] <= derived <= curve.rates[-1]
     marks = [*([("optim.lr", derived)] if inside else []), *([("proposed", found.rate)] if found else [])]
+    # A loss that is not finite has no place in a figure.
     line = [(r, s) for r, s in zip(curve.rates, smoothed, strict=True) if math.isfinite(s)]
     points = list(zip(curve.rates, curve.losses, strict=True))
     figure = Figure("training loss by learning rate", "optim.lr", "loss", line, points, marks, True)

@@ -59,6 +59,7 @@ def confirm(composed: Composed, stage: StageModule, rows: AnyRows, seen: PlanFac
         batch = stage.transfer_batch_to_device(batch, stage.device, 0)
         if has_room(stage, batch, seen.model, found):
             break
+        # What the failed pass left behind would count against the next one.
         gc.collect()
         if stage.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -121,7 +122,9 @@ def has_room(stage: StageModule, batch: Batch, model: ModelFacts, rows: int) -> 
     trained = [p for p in stage.parameters() if p.requires_grad]
     with restore_after(stage), limit_memory(here.type, detect_machine(run.trainer, run.world_size, None).memory_free):
         try:
+            # The optimizer's state as one block of memory that is never written.
             held = torch.empty(count_state(run.optim, run.precision, model), dtype=torch.uint8, device=here)
+            # After the first micro-batch of a step, gradients are there while the next one is computed.
             for parameter in trained if accumulates else ():
                 parameter.grad = torch.zeros_like(parameter)
             with stage.dtypes.autocast(here.type):
@@ -153,6 +156,7 @@ def restore_after(stage: nn.Module) -> Iterator[None]:
         for parameter in stage.parameters():
             parameter.grad = None
         for module, attributes, insides in kept:
+            # Cleared first, so that attributes that the trial added are gone.
             vars(module).clear()
             vars(module).update(attributes)
             for live, before in insides:
@@ -183,6 +187,7 @@ def limit_memory(kind: str, free: int) -> Iterator[None]:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = psutil.Process().memory_info().data + free
+    # A limit that was set before remains an upper bound.
     given = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(most, *given) if given else most, hard))
     try:

@@ -116,6 +116,7 @@ def catch_shortage(seen: PlanFacts) -> Iterator[None]:
             raise
     else:
         return
+    # After the `except` block: inside it, the error and the weights in its frames would be kept as the context.
     raise build_loading_failure(seen)
 
 
@@ -135,6 +136,7 @@ def build_loading_failure(seen: PlanFacts) -> TrainingFailed:
             "the plan counts {loading} for that and {training} for training; ",
             loading=_format_size(seen.memory.loading.total), training=_format_size(seen.memory.training.total),
         )
+    # The last one that helps: a smaller dtype keeps the method.
     first = next((words for words, helps in reversed(remedies.items()) if helps), None)
     smaller_model = message("a smaller model or closing other programs")
     remedy = message("{first}, {others}", first=first, others=smaller_model) if first else smaller_model

@@ -115,6 +115,7 @@ class Pieces:
     @cached_property
     def assembled(self) -> Assembled:
         """The stage and what was loaded for it. Raises as `troubles` does before any weight is loaded."""
+        # Computes the property: its rules may refuse the run before weights are loaded.
         assert self.troubles is not None
         resumed = self.checkpoint is not None
         if self.composed.run.private:

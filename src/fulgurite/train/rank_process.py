@@ -64,6 +64,7 @@ def follow_launcher() -> None:
     if not link:
         return
     launcher, pipe, folder = json.loads(link)
+    # Processes that this one starts, such as data workers, are no ranks and get no end of the pipe.
     os.set_inheritable(pipe, False)
     _Link.pipe = pipe
     asked = _ask_for_signal()
@@ -97,9 +98,11 @@ def _watch(launcher: int, asked: bool, folder: Path) -> None:
     """Wait for the launcher's end, then give the main thread some seconds to save and leave."""
     while os.getppid() == launcher:
         time.sleep(EVERY)
+    # The kernel sends no signal on this system, so this thread does.
     if not asked:
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(TO_LEAVE)
+    # Only the first process writes into the run folder.
     if os.environ.get("RANK") == "0":
         with contextlib.suppress(Exception):
             why = f"The launcher was killed, and the step did not end within {TO_LEAVE:g} s."
