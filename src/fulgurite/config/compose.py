@@ -33,6 +33,7 @@ NOT_COMPOSED = (OverflowError, ValueError, TypeError, AttributeError, KeyError, 
 def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Composed:
     """Compose `overrides` into a typed run. Raises ConfigError in one sentence with the nearest name or the remedy."""
     words = prepare(overrides, config_dir)
+    # a Hydra that an earlier composition left initialised would refuse to be initialised again
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
@@ -85,6 +86,7 @@ def _build_composed(body: DictConfig, overrides: Sequence[str]) -> Composed:
         )
     if run.run_dir == "":
         raise ConfigError("run_dir= is empty; give a folder, or leave it out.")
+    # only the jobs of a multirun have a number
     number = None if OmegaConf.is_missing(hydra.job, "num") else int(hydra.job.num)
     multirun = str(hydra.mode) == "RunMode.MULTIRUN"
     job = Job(True, number, str(hydra.runtime.output_dir)) if multirun else Job()
@@ -108,6 +110,7 @@ def _refuse_strangers(config: DictConfig) -> None:
                     "There is no parameter {name}.{hint} Remove it, or correct its name.",
                     name=name, hint=suggest_similar(key, declared),
                 )
+            # `node[key]` would resolve an interpolation, here before `refuse_resolver` has seen it
             child = node._get_node(key)
             if isinstance(child, ValueNode | ListConfig):
                 refuse_resolver(

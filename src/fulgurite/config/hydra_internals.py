@@ -66,6 +66,7 @@ class KeptConfigs(ConfigRepository):
             path = Path(source.path, name)
             state = path.stat()
             return f"{source.provider} {path}", state.st_mtime_ns, state.st_size
+        # a stored option has no time of change; it is the same while the same class is registered
         if source.scheme() == "structured":
             stored = ConfigStore.instance()._load(name)
             return source.provider, OmegaConf.get_type(stored.node), stored
@@ -102,6 +103,7 @@ class KeptLoader(ConfigLoaderImpl):
 
     def _compose_config_from_defaults_list(self, defaults: Any, repo: IConfigRepository) -> DictConfig:
         composition: KeptComposition | None = getattr(repo, "composition", None)
+        # `list_defaults` left the composition at the repository; only its own list, not an equal one, was merged before
         if composition is None or composition.found.defaults is not defaults:
             return super()._compose_config_from_defaults_list(defaults, repo)
         if composition.config is None:
@@ -117,6 +119,8 @@ def list_defaults(
     if not isinstance(repo, CachingConfigRepository) or not isinstance(repo.delegate, KeptConfigs):
         return create_defaults_list(repo, config_name, overrides_list, prepend_hydra, skip_missing)
     configs = repo.delegate
+    # Hydra sets values after the merge, so that two runs with the same options share list and merge: values are no
+    # part of the key
     values = [override for override in overrides_list if _sets_value(override, repo)]
     key = (
         config_name, prepend_hydra, skip_missing, *((source.provider, source.path) for source in configs.sources),
@@ -161,6 +165,7 @@ def _build_loader(get_plain: Callable[[], Any]) -> Any:
         """OmegaConf's loader, with its types and its refusal of duplicate keys, over libyaml's parser."""
 
         def __init__(self, stream: Any) -> None:
+            # not super(): SafeLoader would also begin its own reader, scanner and parser, which libyaml's replaces
             parser.__init__(self, stream)
             yaml.constructor.SafeConstructor.__init__(self)
             yaml.resolver.Resolver.__init__(self)
@@ -172,8 +177,10 @@ def keep_configs() -> None:
     """Makes the Hydra that is initialised now keep what it reads and merges."""
     loader = GlobalHydra.instance().config_loader()
     if isinstance(loader, ConfigLoaderImpl):
+        # Hydra builds its loader itself and has no setting for the class of it
         loader.__class__ = KeptLoader
         loader.repository = KeptConfigs(loader.get_search_path())
+        # the loader's module imported the function by name, so that it is replaced there
         config_loader_impl.create_defaults_list = list_defaults  # type: ignore[attr-defined]
 
 
@@ -197,6 +204,7 @@ def watch_hydra(
         see_config(config)
         return config
 
+    # hydra.main has no parameter for its words: it parses sys.argv
     sys.argv = ["fulgurite", *words]
     Hydra.multirun = keeping  # type: ignore[method-assign]
     ConfigLoaderImpl.load_configuration = checking  # type: ignore[method-assign]

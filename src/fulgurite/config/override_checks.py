@@ -35,6 +35,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 def prepare(overrides: Sequence[str], config_dir: Path | None = None, multirun: bool = False) -> list[str]:
     """Check overrides before Hydra sees them, import plugins, keep text as it was typed,
     and reads one item as a list of one."""
+    # plug-ins first: the checks below know only options that are registered
     register(_find_plugins(overrides, config_dir))
     for text in overrides:
         name, equals, _ = text.lstrip("+~").partition("=")
@@ -60,6 +61,7 @@ def _check_files(overrides: Sequence[str], config_dir: Path | None, knobs: dict[
         for folder in (find_conf_dir(), config_dir):
             if folder is not None and (path := folder / name / f"{value}.yaml").is_file():
                 loaded = OmegaConf.to_container(_load_file(path))
+                # the keys of a preset begin at the root, those of an option below its group, or its name in the group
                 place = "" if name in PRESETS else f"{name}.{value}" if name in SEVERAL else name
                 if isinstance(loaded, dict):
                     refuse_renamed_file(path, {str(key): item for key, item in loaded.items()}, place)

@@ -112,6 +112,7 @@ def quote_typed(text: str, knobs: Mapping[str, Knob], multirun: bool = False) ->
 
 def _quote_text(value: str) -> str:
     found = read_value(value, keep_quotes=True)
+    # what Hydra would read as a number, or `a,b` as several values; choice(...) was meant as such
     typed = isinstance(found, bool | int | float) or (
         _is_choice(found) and CHOICE.fullmatch(value.strip()) is None
     )
@@ -143,6 +144,7 @@ def _quote_mapping(value: str) -> str:
 
 def _quote_pair(part: str) -> str:
     quoted_key = QUOTED_KEY.fullmatch(part)
+    # Hydra takes no key in quotes, so that such a key is encoded, and decoded again by `resolve`
     key, colon, item = (quoted_key[2], ":", quoted_key[3]) if quoted_key else part.partition(":")
     if not colon:
         return part
@@ -158,6 +160,7 @@ def split(text: str) -> list[str]:
     while at < len(text):
         sign = text[at]
         if quote:
+            # inside quotes a backslash takes the next sign with it
             at += sign == "\\"
             quote = "" if sign == quote else quote
         elif sign == "\\":
@@ -169,6 +172,7 @@ def split(text: str) -> list[str]:
         elif sign == "," and depth <= 0:
             parts.append(text[start:at])
             start = at + 1
+        # a value begins here, so that a quote now opens one
         fresh = sign in ",:" + OPENING or (fresh and sign.isspace())
         at += 1
     return [*parts, text[start:]]

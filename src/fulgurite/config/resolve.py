@@ -52,9 +52,11 @@ def resolve(run: RunConfig, choices: Mapping[str, str], overrides: Sequence[str]
         check(knob, value)
         refuse_secret(knob.path, str(value))
         value = knob.make_paths_absolute(value)
+        # keys that Hydra cannot read were encoded before it saw them
         value = {decode_key(key): item for key, item in value.items()} if isinstance(value, dict) else value
         _set_at(run, knob.path, value)
         decisions[knob.path] = _decide_first(knob, value, given, choices)
+        # only what a person or a preset has set is judged: a default or a derived value is no surprise
         usual = knob.find_usual(run) if value is not None and decisions[knob.path].kind in GIVEN else None
         unusual += _find_unusual(knob, value, usual)
     composed = Composed(run, FrozenDict(choices), decisions, FrozenList(overrides), job.multirun, FrozenList(unusual))
@@ -71,6 +73,7 @@ def _decide_first(knob: Knob, value: Any, given: set[str], choices: Mapping[str,
     if value == knob.default:
         words = knob.empty.words if value is None and knob.empty else ""
         return Decision(knob.path, shown, Kind.default, UserMessage(words))
+    # It differs from the default and was not typed: it comes from a preset or, without one, from the option's own file.
     group = knob.path.partition(".")[0]
     presets = [f"{preset}={choices[preset]}" for preset in PRESETS if choices.get(preset, "None") != "None"]
     source = ", ".join(presets) or f"conf/{group}/{choices.get(group)}.yaml"
@@ -138,6 +141,7 @@ def fill(composed: Composed, facts: Facts, needs: str) -> Composed:
 def fill_run(run: RunConfig, facts: Facts, needs: str = "config") -> tuple[RunConfig, list[Decision]]:
     """As `fill`, of a config alone. A rule sees what those before it have filled."""
     changed, decisions = thaw(run), []
+    # the run itself comes last, so that its rules see the groups filled
     several = [option for group in SEVERAL for option in getattr(changed, group).values()]
     for node in (*(getattr(changed, field.name) for field in fields(changed)), *several, changed):
         cls: type = type(node)
@@ -203,6 +207,7 @@ def list_adopted(now: Decision | None, stored: Mapping[str, Decision], allow: Se
     then = stored.get(MICRO_BATCH)
     if then is None or MICRO_BATCH in allow:
         return []
+    # a micro-batch that was typed now is compared, as any other parameter, and not taken over
     both_derived = then.derived and now is not None and now.derived
     return [then] if both_derived or then.kind is Kind.halved else []
 

@@ -39,6 +39,7 @@ def add_strategy(config: dict[str, Any]) -> dict[str, Any]:
     usual = {
         knob.name: knob.default for knob in list_knobs(list_options("trainer")["default"]) if knob.name in PASSED_ON
     }
+    # the later of the three wins: today's defaults, what the file has, what the option meant
     return config | {
         "trainer": usual | now | place | {"num_nodes": 1}, "strategy": {"option": "ddp" if several else "auto"},
     }
