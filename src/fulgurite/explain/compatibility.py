@@ -48,6 +48,7 @@ def build_matrix(rows: str, columns: str) -> tuple[list[str], list[list[str]], l
             if refusal is None:
                 row.append("GPU" if "fp16" in (a, b) else "yes")
                 continue
+            # without the names of this row and column, equal reasons share one number
             general = refusal.replace(f"{rows}={a}", f"this {rows}").replace(f"{columns}={b}", f"this {columns}")
             if general not in sentences:
                 sentences.append(general)

@@ -69,6 +69,7 @@ def merge_knobs(knobs: Iterable[Knob]) -> list[Shared]:
     """Equal declarations of several options as one, in the order of their first."""
     found: dict[str, tuple[Knob, list[str]]] = {}
     for knob in knobs:
+        # the key is the whole declaration but its option
         found.setdefault(f"{knob.path} {replace(knob, option='')}", (knob, []))[1].append(knob.option)
     return [Shared(knob, tuple(names)) for knob, names in found.values()]
 

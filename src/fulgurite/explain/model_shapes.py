@@ -109,8 +109,10 @@ def estimate_bytes(shape: ModelShape, run: Demand) -> int:
     if not whole:
         inside = count_frozen_bytes(run.method, run.precision, (shape.count_inside(),))
         held += inside + shape.count_outside() * WIDTH[run.precision.frozen]
+    # autocast keeps a copy of the trained matrices in the compute type
     copies = 0 if run.precision.compute == run.precision.trained else shape.count_inside() if whole else adapters
     held += copies * WIDTH[run.precision.compute]
+    # a reference model that is a copy of its own; an adapter that is switched off needs none
     if run.stage.has_reference(run.method.adapter):
         held += int((shape.count_inside() + shape.count_outside()) * WIDTH[run.precision.frozen])
     return int(held + count_peak_bytes(shape, run, rank) + PROCESS[run.device])
@@ -123,16 +125,20 @@ def count_peak_bytes(shape: ModelShape, run: Demand, rank: int) -> float:
     c = WIDTH[run.precision.compute]
     s = WIDTH[run.precision.trained if run.method.whole else run.precision.frozen]
     layer = count_layer_bytes(shape, run, rank)
+    # With checkpointing each block keeps its input alone, and one block at a time is computed again with all it keeps.
     kept = tokens * shape.layers * (shape.hidden * s if run.checkpointing else layer)
     kept += tokens * layer if run.checkpointing else 0
     made = kept if run.device == "cuda" else tokens * shape.layers * layer
     rows = min(int(getattr(run.stage, "loss_chunk", tokens)), tokens)
+    # of each row: the logits in the compute type and in float32, and once more while their normaliser is computed
     logits = rows * shape.vocab * ((c if c != 4 else 0) + 4 + 4)
     head = shape.vocab * shape.hidden * (((0 if s == c else c) + 4) if run.method.whole else 0)
     training = kept + HOLES * made + logits + head
     if not answers:
         return training
     drawn = int(getattr(run.stage, "rollout_batch", None) or ROLLOUT_BATCH)
+    # The 2 are keys and values; beside this cache the logits of one new token of each sequence, with two float32
+    # copies. Rollout and training do not overlap: the larger of them is the peak.
     rollout = drawn * (LENGTH + answers) * 2 * shape.kv_width * c * shape.layers + drawn * shape.vocab * (c + 8)
     return max(training, float(rollout))
 

@@ -36,6 +36,7 @@ def search(word: str) -> str:
     found: list[tuple[int, str, str]] = []
     for shared in merge_knobs(list_every_knob()):
         k = shared.knob
+        # the English text and that of the language in use: a word of either is found
         both = [text for name in TEXTS for text in {getattr(k, name), get_knob_text(k, name)}]
         texts = " ".join(
             [k.path, *list_earlier_names(k.path), *both, k.source, k.empty.words if k.empty else "", *k.choices]
@@ -75,6 +76,7 @@ def _find_hit(
     asked = normalize_name(" ".join(parts))
     called = [normalize_name(other) for other in foreign]
     if asked and asked in called:
+        # the whole name of another trainer's parameter comes before all partial hits
         return [(-1, shown, text)]
     everywhere = f"{everywhere} {' '.join(foreign)}".lower()
     if not all(part in everywhere for part in parts):
