@@ -66,6 +66,7 @@ def convert_tree(trainer: SourceTrainer, tree: Mapping[Any, Any], *, defaults: b
 
 
 def _make_line(trainer: SourceTrainer, settings: Settings, key: str, value: Any, is_default: bool = False) -> Line:
+    # a setting of a nested object is known by `object.key` or by its key alone
     name = key if key in trainer.handlers else key.rpartition(".")[2]
     if name in trainer.handlers:
         try:

@@ -74,10 +74,12 @@ def _take_variant(switch: str) -> Handler:
     def take_variant(settings: Settings, value: Any) -> Answer:
         if not is_true(value):
             return drop(reasons.OFF)
+        # of two switches the first in VARIANTS is taken, and only the other is refused
         other = next((name for name in VARIANTS if name != switch and settings.is_on(name)), None)
         if other is not None and list(VARIANTS).index(switch) > list(VARIANTS).index(other):
             return refuse(message("It cannot be combined with {other} here.", other=other))
         if settings.get("quantization_bit") is not None:
+            # quantization_bit has chosen method=qlora, of which the variant is a parameter
             return take(f"method.variant={VARIANTS[switch]}")
         return take(f"method={VARIANTS[switch]}")
 
@@ -113,6 +115,7 @@ def _take_layers(settings: Settings, value: Any) -> Answer:
         return drop(message("With use_llama_pro."))
     if not isinstance(value, int) or value == 0:
         return refuse(message("Expected a number of layers."))
+    # a positive number counts from the last layer there, a negative one from the first
     return take(f"method.trainable={'last' if value > 0 else 'first'}:{abs(value)}")
 
 
@@ -143,6 +146,7 @@ def _take_validation(settings: Settings, value: Any) -> Answer:
 def _take_held_out(settings: Settings, value: Any) -> Answer:
     if not value:
         return take("data.val_fraction=0", reason=NO_VALIDATION)
+    # below 1 it is a share, from 1 on a number of examples
     return take(write_word("data.val_fraction", value)) if float(value) < 1 else refuse(reasons.NUMBER_HELD_OUT)
 
 
@@ -155,6 +159,7 @@ def _take_most(settings: Settings, value: Any) -> Answer:
 
 def _take_length(settings: Settings, value: Any) -> Answer:
     if show_value(settings.get("stage")) == "pt":
+        # text for pretraining is joined and split at this length there: nothing is cut off
         return take(f"data.max_length={value}")
     return take(f"data.max_length={value}", "data.too_long=truncate", reason=CUT)
 
