@@ -108,6 +108,7 @@ def launch(config: RayLauncher, request: LaunchRequest) -> int:
         uses_gpu = request.uses_gpu and gpus > 0
         folder = request.choose_folder().absolute()
         make_folder(folder)
+        # without a CPU: there may be just as many as there are workers, and one of these would wait for ever
         reports = ray.remote(num_cpus=0)(RunReports).remote()
         given = {
             "words": request.add_folder(folder), "folder": str(folder), "cwd": os.getcwd(), "reports": reports,
@@ -180,6 +181,7 @@ def judge_ends(
 ) -> tuple[int, str | UserMessage]:
     """Returns the exit status and the error line of a run, which is empty if all is well."""
     known = [end for end in ends if end.status and not end.lost]
+    # A rank that failed by itself is the cause; the others were lost or asked to leave because of it.
     failed = [end for end in known if end.status not in Interrupted.STATUSES]
     if failed:
         worst = next((end for end in failed if end.status == TrainingFailed.exit_status), failed[0])

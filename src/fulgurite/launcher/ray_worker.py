@@ -91,6 +91,7 @@ class WorkerLaunch(Launch):
             return
         self.asked = now
         signals, has_failed = ray.get(self.reports.look.remote())
+        # the actor keeps all signals: `sent` is how many of them this worker has passed on
         for number in signals[self.sent :]:
             self.handle_signal(number)
         self.sent = len(signals)
@@ -109,10 +110,12 @@ def run_rank(config: dict[str, Any]) -> None:
     place, reports = train.get_context(), config["reports"]
     number, folder = place.get_world_rank(), Path(config["folder"])
     own = (LOOPBACK if config["is_loopback"] else ray.util.get_node_ip_address(), launcher.find_free_port())
+    # every worker finds a free port, and all take that of rank 0
     address, port = collective.broadcast_from_rank_zero(own)
     if number == 0:
         wait_for_release(folder)  # the process of an earlier start has some seconds to leave
         ray.get(reports.begin.remote())
+    # no rank starts before rank 0 has seen the folder free and forgotten the earlier ends
     collective.barrier()
     local = place.get_local_world_size()
     environment = {name: value for name, value in os.environ.items() if name not in launcher.OF_SLURM} | {
@@ -127,6 +130,7 @@ def run_rank(config: dict[str, Any]) -> None:
     finally:
         for rank in run.list_alive():
             rank.child.kill()
+    # A rank without a report that neither we nor a signal ended crashed: an error here makes Ray start the run again.
     [rank] = run.ranks
     status, line = run.judge_end()
     if rank.report is None and rank.child.returncode and not rank.killed and not run.signals:

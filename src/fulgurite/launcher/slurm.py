@@ -60,6 +60,8 @@ def submit(config: SlurmLauncher, request: LaunchRequest) -> int:
 
 def format_script(config: SlurmLauncher, request: LaunchRequest, folder: Path) -> str:
     """Returns the batch script. It contains the words and no variable of the environment, which sbatch hands on."""
+    # kill-on-bad-exit: the other ranks would wait for a failed one until the time limit; since Slurm 22.05 srun no
+    # longer takes --cpus-per-task from the job, so that it is given to both
     command = ["srun", "--kill-on-bad-exit=1", *_give("--cpus-per-task", config.cpus_per_task)]
     command += [sys.executable, "-m", "fulgurite", *request.add_folder(folder)]
     return "\n".join([
@@ -81,7 +83,9 @@ def _list_options(config: SlurmLauncher, request: LaunchRequest, folder: Path) -
     return [
         f"--job-name={request.name or 'fulgurite'}",
         f"--chdir={Path.cwd()}",
+        # a % would begin a pattern such as %j
         f"--output={str(folder).replace('%', '%%')}/slurm-%j.log",
+        # a job that is queued again goes on with the same log
         "--open-mode=append",
         f"--nodes={request.num_nodes}",
         f"--ntasks-per-node={request.devices}",
@@ -90,6 +94,7 @@ def _list_options(config: SlurmLauncher, request: LaunchRequest, folder: Path) -
         *_give("--partition", config.partition),
         *_give("--account", config.account),
         *_give("--time", config.time),
+        # without `B:` before USR1 the ranks get it, and not the script
         f"--signal=USR1@{BEFORE_LIMIT}",
         "--requeue" if config.requeue else "--no-requeue",
     ]
@@ -118,4 +123,5 @@ def _submit_script(script: Path) -> str:
         done, why = None, translate_error(error, 600)
     if done is None or done.returncode:
         raise RequestError("sbatch refused the job: {reason}", reason=why)
+    # --parsable prints `number;cluster` if there are several clusters
     return done.stdout.strip().partition(";")[0]
