@@ -44,10 +44,12 @@ class Ending:
 def raise_on_signals() -> Iterator[None]:
     """Raise Interrupted for SIGTERM and its kin inside the block, as Python does for Ctrl-C. Training has handlers
     of its own."""
+    # Python sets signal handlers in the main thread only
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    # a handler of the program that calls us stays, as does SIG_IGN of nohup
     ours = [number for number, handler in before.items() if handler is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, _raise)
@@ -91,6 +93,7 @@ def describe_ending(error: BaseException) -> Ending:
     interrupt."""
     if isinstance(error, FulguriteError | Interrupted):
         return Ending(error.exit_status, str(error))
+    # before SystemExit: Lightning turns Ctrl-C into one
     if isinstance(error, KeyboardInterrupt) or _was_interrupted(error):
         line = message("Interrupted outside of the training steps; earlier checkpoints are complete.")
         return Ending(Interrupted.STATUSES[0], str(line))
@@ -163,4 +166,5 @@ def discard_output() -> None:
     """Send further output nowhere: its reader has left, as `| head` does."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):
+        # the descriptor and not sys.stdout: what is still in its buffer is written when Python ends
         os.dup2(nowhere, sys.stdout.fileno())

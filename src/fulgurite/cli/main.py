@@ -149,6 +149,7 @@ def main(words: Sequence[str] | None = None) -> int:
             return _run(given)
     except BrokenPipeError as error:
         discard_output()
+        # a reader that leaves early has what it wanted; a training that ends with it has failed
         return 0 if given[:1] != ["train"] else end(error, debug)
     except BaseException as error:  # whatever it is, it is one line and a status
         return end(error, debug)

@@ -76,6 +76,7 @@ def list_flags(command: str) -> tuple[frozenset[str], frozenset[str]]:
 def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
     """Parses the words of a command; flags and other words may be mixed. Raises RequestError."""
     parser = build_parser()[1][command]
+    # intermixed: argparse would otherwise refuse words behind a flag that comes after other words
     given, rest = parser.parse_known_intermixed_args(list(words))
     for word in rest:
         if word.startswith("-"):
@@ -90,6 +91,7 @@ def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
 
 
 def _read_port(value: str) -> int:
+    # six digits are enough to see that it is too large, and int() refuses thousands of them
     if not (value.isascii() and value.isdecimal() and 0 < int(value[:6]) < 65536):
         raise argparse.ArgumentTypeError(
             str(message("{value} is not allowed: a number from 1 to 65535", value=value))

@@ -93,6 +93,7 @@ def _repair_next(typed: TypedWords, rest: list[str], knobs: dict[str, Knob]) -> 
         typed.add(Repair([f"{word[:-1]}={following}"], message("A value comes after an equals sign.")))
         return 2
     if following.startswith("=") or (word.endswith("=") and following and "=" not in following):
+        # `a = 1` is three words, `a =1` and `a= 1` are two
         used = 3 if following == "=" and len(rest) > 2 else 2
         joined = "".join(rest[:used])
         typed.add(Repair([joined], message("There are no spaces around the equals sign.")))
@@ -171,6 +172,7 @@ def _repair_value(word: str, name: str, value: str, knobs: dict[str, Knob], mult
     if strip_none(knobs[name].type) in (int, float):
         if value.endswith(",") and value.count(",") == 1:
             return Repair([f"{name}={value[:-1]}"], message("No comma separates settings."))
+        # in a multirun a comma separates two values
         if DECIMAL_COMMA.fullmatch(value) and not multirun:
             return Repair([f"{name}={value.replace(',', '.')}"], message("Decimals begin with a point."))
     if is_list and "," in value and value[0] not in "[({'\"" and not multirun and quote_typed(word, knobs) == word:
@@ -204,6 +206,7 @@ def _repair_bare(word: str, knobs: dict[str, Knob]) -> Repair | None:
         return None
     reason = message("{word} is a value without the name of its group or parameter.", word=word)
     option = word.lower()
+    # several groups have an option `none`, so that alone it names none of them
     group = next((name for name in GROUPS if option != "none" and option in list_names(name)), None)
     if group is not None:
         return Repair([f"{group}={option}"], reason)
@@ -234,6 +237,7 @@ def _translate(name: str, value: str, knobs: dict[str, Knob]) -> Repair | None:
     own = [path for path in knobs if path == name or path.rpartition(".")[2] == name]
     # a name of `chat` or `export` is no word of these commands
     entries = tuple(e for e in find_names(name) if all(_is_word(target, knobs) for target in e.targets))
+    # a whole path is ours; its last part, such as `lr`, only if no other trainer has that name
     if own and (name in own or not entries):
         return Repair([f"{own[0]}={quote_value(value)}"], _explain_other(name, [f"{own[0]}={value}"]))
     if not entries:
