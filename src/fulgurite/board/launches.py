@@ -97,6 +97,7 @@ class Launches:
                     "folder that can be written.",
                     path=error.filename or self._folder, reason=translate_system_error(error),
                 ) from error
+            # Written again with the process; if the disk is full now, only the next board cannot find the command.
             record.pid, record.birth = child.pid, read_birth(child.pid)
             self._children[record.id], self._records[record.id] = child, record
             threading.Thread(target=_wait_for_end, args=(child, folder), daemon=True).start()
@@ -108,6 +109,7 @@ class Launches:
     def _spawn(self, record: LaunchRecord) -> subprocess.Popen[bytes]:
         environment = {name: value for name, value in os.environ.items() if name != PASSWORD}
         environment |= {VARIABLE: record.language, "PYTHONUNBUFFERED": "1"}
+        # -I -S: the keeper needs the standard library alone, and starts faster without site-packages
         keeper = [sys.executable, "-I", "-S", str(KEEPER), str(self._place(record.id, "exit"))]
         log = os.open(self._place(record.id, "log"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
         try:
@@ -177,6 +179,7 @@ class Launches:
                 text = stream.read().decode("utf-8", errors="replace")
         except OSError:
             return ""
+        # a progress bar overwrites its line after each \r: its last state is shown
         lines = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")]
         return escape_lines("\n".join(lines[-SHOWN:]).strip("\n"))
 

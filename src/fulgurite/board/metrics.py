@@ -162,6 +162,8 @@ class MetricsReader:
             share = self.curves.setdefault(CLIPPED_SHARE, MetricCurve())
             done = len(share.steps)
             start = max(0, done - RECENT + 1)
+            # Prefix sums from `start`, RECENT - 1 steps before the first new one: the clipped ones of the last RECENT
+            # steps are then the difference of two sums; shares has one value for each new step.
             sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(np.array(clipped.values[start:])))])
             ends = np.arange(done, len(clipped.steps)) + 1
             starts = np.maximum(ends - RECENT, 0)
@@ -228,6 +230,7 @@ def parse_rows(data: bytes) -> tuple[list[dict[str, Any]], int]:
         found = list(map(_load_fast, lines))
     except (ValueError, RecursionError):
         found = [_parse_line(line) for line in lines]
+    # the exact type, because True is an int too
     rows = [row for row in found if type(row) is dict and type(row.get("step")) is int]
     if rows and not 0 <= min(map(_get_step, rows)) <= max(map(_get_step, rows)) < LARGEST_STEP:
         rows = [row for row in rows if 0 <= row["step"] < LARGEST_STEP]
@@ -283,6 +286,7 @@ def thin(curve: MetricCurve, points: int, keep: Sequence[int] = ()) -> list[list
     if len(steps) > points:
         import numpy as np
 
+        # two points are the first and the last, and at most a quarter is reserved for `keep`
         chosen = _choose(np.array(values), points - 2 - min(len(keep), points // 4))
         places = np.searchsorted(np.array(steps), np.array(keep, dtype=np.int64)) if keep else chosen[:0]
         named = places[places < len(steps)]
@@ -295,6 +299,7 @@ def _choose(values: Any, points: int) -> Any:
     """Returns the indices of the lowest and the highest value of each of `points` / 2 stretches."""
     import numpy as np
 
+    # Rounded up. The first `whole` values are reshaped to (stretches, size); what is left is a shorter stretch.
     size = -(-len(values) // max(points // 2, 1))
     whole = len(values) // size * size
     missing = ~np.isfinite(values)

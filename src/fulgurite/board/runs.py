@@ -84,6 +84,7 @@ class KnownRun:
     def note_step(self, now: float) -> None:
         """Remembers when a step was seen first, for the forecast."""
         step = self.summary.steps
+        # a resumed run begins again at its checkpoint: its earlier pace counts no more
         if self.pace and step < self.pace[-1][1]:
             self.pace.clear()
         if not self.pace or step > self.pace[-1][1]:
@@ -165,6 +166,7 @@ class RunCatalogue:
     def get_reader(self, run: KnownRun) -> MetricsReader:
         """Returns the reader of a run's metrics, which remembers what it has read."""
         with self._lock:
+            # taken out and put back at the end, so that the first of the dict is the one longest unused
             reader = self._readers.pop(run.id, None) or MetricsReader(run.folder / "metrics.jsonl")
             self._readers[run.id] = reader
             # the one that is asked for stays, however long it is
@@ -247,6 +249,7 @@ def _sign(folder: Path) -> Signature | None:
         except OSError:
             found.append(None)
             continue
+        # S_IFMT and S_IFLNK: a symbolic link
         if seen.st_mode & 0o170000 == 0o120000:
             return None
         found.append((seen.st_mtime_ns, seen.st_size, seen.st_ino))

@@ -92,6 +92,7 @@ def _read_study(path: Path) -> FoundSweep:
         studies = database.execute("SELECT study_id, study_name FROM studies ORDER BY study_id").fetchall()
         if not studies:
             return FoundSweep()
+        # a database may hold several studies: the newest is that of the search
         number, name = studies[-1]
         directions = database.execute("SELECT direction FROM study_directions WHERE study_id = ?", (number,)).fetchall()
         rows = database.execute(TRIALS, (number, MOST_TRIALS)).fetchall()
@@ -169,6 +170,7 @@ class SweepShelf:
 
     def _describe(self, folder: Path, trial: FoundTrial) -> dict[str, Any]:
         place = folder / trial.folder
+        # the folder's name comes from the database, which may name any place with `..` in it
         is_run = place.parent == folder and any((place / mark).is_file() for mark in MARKS)
         why = trial.attributes.get("why")
         return {
@@ -196,6 +198,7 @@ class SweepShelf:
                 self._importance[folder] = (busy[0], _read_shares(busy[1]))
                 del self._computing[folder]
             known = self._importance.get(folder, (0, {}))
+            # one process at a time for all searches; a result for fewer trials is shown meanwhile
             if known[0] != complete and not self._computing and (folder / "study.db").is_file():
                 self._computing[folder] = (complete, start_importance(folder / "study.db"))
             return known[1]

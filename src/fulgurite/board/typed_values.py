@@ -64,6 +64,7 @@ def parse_typed(knob: Knob, text: str) -> Any:
     """Returns the plain value of what was typed, None if it is empty, or UNSET. Raises DraftError."""
     check_text(knob.path, text)
     kind, bare = get_kind(knob), text.strip()
+    # a choice first: one may be called `none` or `null`, which otherwise empties the parameter
     choice = _find_choice(knob, bare) if kind == "choice" else None
     if choice is not None:
         return choice
@@ -152,6 +153,7 @@ def _format_item(item: Any) -> str:
     is_typed = item.lower() in TYPED_WORDS or NUMBER.fullmatch(item) is not None
     if plain and not is_typed:
         return item
+    # as in `quote`: backslashes count only before a quote, also before the one that ends the text
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), item)
     return f"'{escaped}'"
 
@@ -163,6 +165,7 @@ def _format_float(x: float) -> str:
     if x == int(x) and abs(x) < 1e15:
         return str(int(x))
     if 0 < abs(x) < 0.01:
+        # repr has the fewest digits that give the same float; Decimal takes them apart without rounding
         sign, digits, _ = Decimal(repr(x)).normalize().as_tuple()
         first, rest = str(digits[0]), "".join(map(str, digits[1:]))
         return f"{'-' * sign}{first}{'.' if rest else ''}{rest}e{Decimal(repr(x)).adjusted()}"
