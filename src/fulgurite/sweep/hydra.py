@@ -28,6 +28,7 @@ def run_search(arguments: Sequence[str], config: DictConfig, loader: Any, make_l
     settled = cast(DictConfig, OmegaConf.merge(loader.load_sweep_config(config, shared), {}))
     OmegaConf.set_struct(settled, False)
     OmegaConf.set_readonly(settled.hydra, False)
+    # Hydra fills output_dir when a job begins; none has begun
     with open_dict(settled):
         settled.hydra.runtime.output_dir = "."
     base = build_composed(settled, shared)
@@ -75,6 +76,7 @@ def _read_spaces(arguments: Sequence[str], loader: Any) -> tuple[list[str], dict
         elif isinstance(value, IntervalSweep):
             low, high = float(value.start or 0), float(value.end or 0)
             whole = "int" in value.tags
+            # a range over a factor of ten or more is searched on a logarithmic scale, also without tag(log, ...)
             asked[name] = Span(low, high, "log" in value.tags or (low > 0 and high / low >= 10), whole)
         else:
             asked[name] = Values(tuple(v.text if isinstance(v, QuotedString) else v for v in override.sweep_iterator()))

@@ -111,6 +111,7 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
         for (number, values), outcome in zip(batch, outcomes, strict=True):
             _record(study, what, (number, values), outcome, [n for n, _ in batch])
             if outcome.status not in Interrupted.STATUSES and not outcome.lost:
+                # one success: as many failures as trials are left cannot raise the count to HOPELESS any more
                 failed = failed + 1 if outcome.status else -sweep.trials
         _forget(study, sweep, what.folder)
         gc.collect()  # a model and its Trainer hold each other

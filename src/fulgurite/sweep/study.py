@@ -54,6 +54,7 @@ def build_sampler(sweep: Sweep, advised: dict[str, Any] | None = None) -> Any:
         inner: Any = None
 
         def before_trial(self, study: Any, trial: Any) -> None:
+            # a large prime keeps the seeds of neighbouring searches apart; numpy takes 32 bits
             seed = (sweep.seed * 1_000_003 + trial.number) % 2**32
             # it counts what runs elsewhere as bad (constant_liar), so that no two draw alike
             tpe = optuna.samplers.TPESampler
@@ -100,6 +101,7 @@ def claim_trials(
     found = []
     for _ in range(min(most, sweep.trials - len(list_counted(study)))):
         number, values = ask(study, spaces, folder)
+        # a trial counts by its number: the same `sweep.trials` lowest are kept, whichever process asks
         if sum(trial.number < number for trial in list_counted(study)) < sweep.trials:
             found.append((number, values))
             continue
@@ -161,6 +163,7 @@ def report(sweep: Sweep) -> Callable[[int, float], str | None]:
         if kept.get_trial(trial_id).state.is_finished():  # its run goes on by itself, with resume.run
             return None
         kept.set_trial_intermediate_value(trial_id, percent, value)
+        # a run that has come to its end is complete, however bad it is
         if percent >= 100 or not study.pruner.prune(study, kept.get_trial(trial_id)):
             return None
         others = (
@@ -218,6 +221,7 @@ def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
         if "pid" not in trial.user_attrs and datetime.now() - trial.datetime_start < JUST_ASKED:
             continue
         runner = trial.user_attrs.get("runner") or {}
+        # 100 is the percent of the run: its last evaluation was reported
         ended = trial.intermediate_values.get(100) is not None
         if _is_other(trial.user_attrs) or (_is_other(runner) and not ended):
             continue
