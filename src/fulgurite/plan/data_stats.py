@@ -72,12 +72,14 @@ def _count_duplicates(ids: Any, offsets: Any) -> int:
     """Returns how many examples have exactly the tokens of an earlier one; by a hash of 64 bits, since a large file has
     millions."""
     edges: list[int] = offsets.tolist()
+    # Neighbouring offsets are the ends of an example; an empty one is no copy of another empty one.
     known = {hash(ids[a:b].tobytes()) for a, b in pairwise(edges) if a < b}
     return sum(a < b for a, b in pairwise(edges)) - len(known)
 
 
 def _count_starts(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any, template: Template) -> None:
     start = template.tokenizer.bos_token_id
+    # Positions of the first tokens of all examples that have a second one.
     first = offsets[:-1][np.diff(offsets) > 1]
     if start is None or not len(first):
         return
@@ -92,6 +94,7 @@ def _count_without_end(encoded: TokenizedData, ids: Any, offsets: Any, stops: li
     for first in range(0, len(offsets) - 1, PORTION):  # a sum over all tokens at once would take 16 bytes for each
         edges = offsets[first : first + PORTION + 1]
         ends = np.isin(ids[edges[0] : edges[-1]], stops) & (learn[edges[0] : edges[-1]] > 0)
+        # Ends up to each token, with a 0 in front: a difference of two entries counts those of one example.
         so_far = np.concatenate([[0], np.cumsum(ends)])
         there: Ints = so_far[edges[1:] - edges[0]] - so_far[edges[:-1] - edges[0]]
         none += int(((there == 0) & (np.diff(edges) > 0)).sum())
@@ -101,10 +104,12 @@ def _count_without_end(encoded: TokenizedData, ids: Any, offsets: Any, stops: li
 def _count_compared(facts: DataFacts, encoded: TokenizedData, ids: Any, offsets: Any) -> None:
     """Counts equal answers, whether the longer one wins, and how many were judged good and bad."""
     seconds, whole = np.asarray(encoded.arrays["seconds"]), np.diff(offsets)
+    # `seconds` is the token at which the worse answer begins; without one it is the end of the example.
     pairs = np.flatnonzero(seconds < whole)
     if len(pairs):
         better, worse = seconds[pairs], whole[pairs] - seconds[pairs]
         facts.length_bias = float(((better > worse) + 0.5 * (better == worse)).mean())
+        # Only answers of the same length can be equal, so few are compared token by token.
         for n in pairs[better == worse].tolist():
             a, middle, b = int(offsets[n]), int(offsets[n] + seconds[n]), int(offsets[n + 1])
             if np.array_equal(ids[a:middle], ids[middle:b]):

@@ -106,12 +106,14 @@ def _resize(tensor: Weights, rank: int) -> Weights:
     side = _find_rank_side(tensor)
     if side is None:
         return tensor
+    # The bytes of one unit of rank are a whole number, because the other side of the matrix stays.
     shape = (rank, tensor.shape[1]) if side == 0 else (tensor.shape[0], rank)
     return replace(tensor, shape=shape, bytes=tensor.bytes // tensor.shape[side] * rank)
 
 
 def _find_entry(model: Model, method: Method, stage: Stage, dtypes: Dtypes) -> Path | None:
     """The file of a run's outline in the cache; None if it depends on more than the config and the versions."""
+    # The code of a plugin's option is in no key: an edit there would meet an old outline.
     ours = all(type(option).__module__.startswith("fulgurite.") for option in (model, method, stage))
     reads_files = model.add_tokens or getattr(method, "adapter_path", None)
     if not (model.tokenizes and ours) or reads_files:
@@ -151,10 +153,12 @@ def _read(path: Path, model: Model) -> Outline | None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         facts = ModelFacts(**stored["facts"])
+        # asdict made dicts of the tensors, and JSON lists of their shapes.
         facts.tensors = [Weights(**tensor | {"shape": tuple(tensor["shape"])}) for tensor in stored["facts"]["tensors"]]
         length = int(stored["length"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    # A model declares the function that makes its tokenizer as `module:function`.
     module, _, name = model.tokenizes.partition(":")
     tokenizer: Any = getattr(importlib.import_module(module), name)(model)
     if tokenizer is None:

@@ -92,6 +92,7 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes, recall: Reca
     encoded = recall("tokens", tokenized, lambda: tokenize_source(
         source, template.tokenizer, template, run.data, find_cache_root(), run.data.max_length or outline.length
     ))
+    # Parameters are filled in the order in which their reasons become known: here data.max_length from the lengths.
     facts.percentile_99, facts.model_length, facts.rows = encoded.percentile_99, outline.length, len(encoded)
     composed = fill(composed, facts, "data")
     run = composed.run
@@ -101,12 +102,15 @@ def prepare_run(composed: Composed, source: Source, dtypes: Dtypes, recall: Reca
     )
     # of a single example none is held out
     refuse_unmeasured(run.scheduler, run.trainer.early_stopping_patience, val is not None)
+    # Before the estimates below: the implementation of attention decides how much memory a row takes.
     composed = decide(composed, *decide_attention(run.model.attention, model))
+    # Packed and split: the number of rows, and with it that of steps, is only known now.
     facts.rows = len(rows)
     facts.total_steps = count_steps(run.trainer, run.stage.count_steps_per_rollout(), facts.rows)
     composed = fill(composed, facts, "steps")
     run = composed.run
     machine = detect_machine(run.trainer, run.world_size, find_folder(run.resume.run, run.run_dir))
+    # The micro-batch comes last, because its estimate depends on all that was filled above.
     composed = fit_memory(composed, model, rows.lengths, machine)
     data = recall("counts", split, lambda: count_data(encoded, rows, val, report, template, model.vocab))
     seen = build_seen(composed, model, data, facts.total_steps)
@@ -119,6 +123,7 @@ def read_template(data: Data, rewards: bool, tokenizer: Any) -> tuple[Template, 
 
     The template is stored in a copy of the tokenizer, so that another template can be read after it.
     """
+    # A shallow copy is enough: loading sets the template as an attribute of the tokenizer.
     own = copy(tokenizer)
     template = load_template(data.template, own, data.arguments(), data.special_tokens)
     differs = describe_difference(template, own) or "" if not rewards else ""
@@ -132,6 +137,7 @@ def preview_checkpoint(gathered: Gathered) -> Gathered:
         return gathered
     composed = decide(gathered.composed, *plan.adopted)
     seen = replace(gathered.seen, run=composed.run, origins=composed.provenance, earlier=plan)
+    # Only a parameter that was adopted can change the estimate.
     seen.memory = estimate_memory(seen) if plan.adopted else seen.memory
     return replace(gathered, composed=composed, seen=seen)
 
@@ -194,7 +200,9 @@ def estimate_disk(optim: Optim, trainer: Trainer, data: Data, model: ModelFacts)
         for t in model.tensors
         if t.trained and len(t.shape) == 2 and t.kind not in ("embedding", "head", "adapter")
     ]
+    # A checkpoint has the trained weights and the optimizer's state; a frozen base is not written again.
     one = sum(t.bytes for t in model.tensors if t.trained) + optim.total_state_bytes(shapes, width, hidden) + SLACK
     validates = data.val_fraction > 0 or bool(getattr(data, "val_path", None))
+    # The best one is a checkpoint of its own, which only a validation loss can choose.
     kept = trainer.keep_checkpoints + validates
     return Disk(one, kept, one * (kept + 1))

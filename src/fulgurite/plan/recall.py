@@ -60,6 +60,7 @@ class Keeper:
             kept[key] = make()
             while len(kept) > self.most:
                 kept.popitem(last=False)
+        # The order is that of use: the first entry is the one that was not used for the longest time.
         kept.move_to_end(key)
         found: T = kept[key]
         return found
@@ -79,6 +80,7 @@ def key_source(stage: str, data: Data) -> Hashable:
 
 def key_outline(stage: Stage, method: Method, model: Model, dtypes: Dtypes) -> Hashable:
     """Returns what the outline of a run's model depends on, but for the rank if `resize_adapter` can change it."""
+    # No part of the key, so that another alpha or another rank uses the same outline.
     left_out = UNSHAPED | ({"rank"} if has_free_rank(method) else set())
     parts = [{name: value for name, value in to_plain(method).items() if name not in left_out}, stage.gives_rewards,
              stage.value_head, getattr(stage, "router_aux_loss_coef", None), list(map(str, asdict(dtypes).values()))]
@@ -127,6 +129,7 @@ def _dump(value: Any) -> str:
 
 def _describe_file(path: Path) -> tuple[Any, ...]:
     state = path.stat()
+    # A file that another of the same size and time replaced has another inode.
     return str(path), state.st_size, state.st_mtime_ns, state.st_ino
 
 

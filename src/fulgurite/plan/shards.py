@@ -58,6 +58,7 @@ def count_rows(rows: int, ranks: int, rank: int) -> int:
 
     FSDP2 divides as torch.chunk does: each process gets the quotient rounded up, until no row is left.
     """
+    # 5 rows among 4 processes: 2, 2, 1 and 0, because each takes the quotient rounded up as long as rows are left.
     each = count_padded_rows(rows, ranks)
     return min(each, max(0, rows - rank * each))
 
@@ -72,6 +73,7 @@ def find_division(tensor: Weights) -> Division:
     numbers = math.prod(tensor.shape)
     if not tensor.shape or not numbers:
         return Division(0, 0, tensor.bytes)
+    # Less than a byte for each number, or no whole number of bytes: two numbers of four bits in a byte, and scales.
     if tensor.bytes < numbers or tensor.bytes % numbers:
         packed = -(-numbers // 2)
         return Division(packed, 1, tensor.bytes - packed)
@@ -123,10 +125,12 @@ def count_gathered(model: ModelFacts, sharding: Sharding, width: int) -> int:
     ends: list[Weights] = []
     for tensor in model.tensors:
         found = LAYER.search(tensor.name)
+        # A name without the number of a decoder layer: the embedding, the head, the last norm.
         inside = found is not None and int(found[1]) < model.layers
         (layers.setdefault(int(found[1]), []) if found is not None and inside else ends).append(tensor)
     weights = {number: _sum_gathered(held, sharding.ranks) for number, held in layers.items()}
     gradients = max((_sum_gradients(held, sharding.ranks, width) for held in layers.values()), default=0)
+    # Without resharding the forward pass leaves all layers gathered; with it, only the one in use and the next.
     kept = AHEAD * max(weights.values(), default=0) if sharding.reshard else sum(weights.values())
     whole = _sum_gathered(ends, sharding.ranks) + _sum_gradients(ends, sharding.ranks, width)
     return whole + kept + AHEAD * gradients

@@ -81,6 +81,7 @@ def is_trial(seen: PlanFacts) -> bool:
 
 def is_refused(seen: PlanFacts, times: float, far: float = FAR) -> bool:
     """Whether a value `times` outside its band (below 1 under it) is an error in this run, not a warning."""
+    # A quotient such as 3e-4 / 3e-5 is not exactly 10: a value at the limit is not beyond it.
     outside = max(times, 1 / times)
     return outside > ABSURD * (1 + 1e-9) or (outside > far * (1 + 1e-9) and not is_trial(seen))
 

@@ -24,6 +24,7 @@ class Timing:
         """Estimates the run's seconds of training and of evaluation."""
         d, t = seen.data, seen.run.trainer
         assert d is not None
+        # Tokens of an average row: a batch is counted in rows, and the measurement in tokens.
         each = d.tokens / max(d.rows, 1)
         train = seen.steps * (t.global_batch_size * each * self.token / seen.machine.processes + self.optimizer)
         times = -(-seen.steps // (t.eval_every or seen.steps)) if d.val_rows else 0
@@ -45,6 +46,7 @@ class Timing:
 
 def format_seconds(seconds: float) -> str:
     """Formats a duration: `40 s`, `12 min`, `3.4 h`."""
+    # A unit is kept up to twice the next one, because 90 s is read more easily than 1.5 min; hours up to 96, then days.
     for unit, size in (("s", 60.0), ("min", 60.0), ("h", 48.0)):
         if seconds < 2 * size:
             return f"{seconds:.3g} {unit}"

@@ -55,6 +55,7 @@ def check_evaluation(seen: PlanFacts) -> Finding | None:
     ):
         return None
     sides = run.stage.sides
+    # Logits are float32, four bytes each; a pair has two sides.
     whole = run.trainer.micro_batch_size * sides * run.data.max_length * seen.model.vocab * 4
     if run.stage.gives_rewards or whole <= free:
         return None
@@ -71,6 +72,7 @@ def check_evaluation(seen: PlanFacts) -> Finding | None:
 def check_replicas(seen: PlanFacts) -> Finding | None:
     """Processes of one machine that each keep a whole copy in the same memory."""
     memory, free, processes = seen.memory, seen.machine.memory_free, seen.run.trainer.devices or 1
+    # Each GPU has memory of its own, which check_training compares; processes on a CPU share one.
     if memory is None or not free or processes < 2 or not seen.run.strategy.replicates or seen.machine.device != "cpu":
         return None
     if processes * memory.peak <= MEMORY_TIGHT * free:
@@ -96,6 +98,7 @@ def check_checkpoints(seen: PlanFacts) -> Finding | None:
         return None
     place = message(" in {folder}", folder=seen.folder.parent) if seen.folder is not None else message("")
     remedy = "method=lora" if seen.run.method.kin == "full" else ""
+    # Fewer checkpoints come before another method: they do not change the result of the run.
     if seen.run.trainer.keep_checkpoints > 1:
         remedy = "trainer.keep_checkpoints=1"
     return Finding(
@@ -195,6 +198,7 @@ def _suggest_cheaper(seen: PlanFacts) -> str:
     if seen.cheaper:
         fitting = [other for other in seen.cheaper if other.peak <= MEMORY_TIGHT * seen.machine.memory_free]
         return (fitting[0] if fitting else min(seen.cheaper, key=lambda other: other.peak)).override
+    # In the order of what a change costs: a smaller batch does not change the result, another method does.
     run, (phase, _) = seen.run, _find_largest(seen)
     if phase == "rollouts":
         return f"stage.rollout_batch={max(1, run.stage.rollout_batch // 2)}"

@@ -42,6 +42,7 @@ def check_high_for_preference(seen: PlanFacts) -> Finding | None:
         return None
     band = usual(run)
     far = PREFERENCE_FAR if run.method.lr_like == "full" else FAR
+    # is_refused tolerates 1e-9 above its limit; this limit is 2e-9 lower, so that exactly `far` times is refused too.
     refuses = is_refused(seen, measure_excess(run.optim.lr, band), far * (1 - 2e-9))
     return Finding(
         message(
@@ -60,6 +61,7 @@ def check_high_for_preference(seen: PlanFacts) -> Finding | None:
 def check_out_of_band(seen: PlanFacts) -> Finding | None:
     """A learning rate outside the usual range for this stage, method and size; an error at ten times outside."""
     run = seen.run
+    # These three cases have rules of their own, which know the reason: one value gets one finding.
     if run.optim.lr is None or _is_low_for_adapter(run) or _is_high_for_preference(run) or _is_muon_still(run):
         return None
     band = usual(run)
@@ -107,6 +109,7 @@ def check_scale_pinned(seen: PlanFacts) -> Finding | None:
     alpha = getattr(method, "alpha", None)
     if alpha is None or not seen.is_given("method.alpha"):
         return None
+    # The update is B·A times alpha / rank, and with rsLoRA times alpha / sqrt(rank) (Kalajdzievski, 2023).
     divisor = method.rank**0.5 if str(method.variant) == "rslora" else method.rank
     scale = alpha / divisor
     if ALPHA.has(scale):
