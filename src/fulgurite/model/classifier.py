@@ -77,6 +77,7 @@ def has_head(folder: Path, config: dict[str, Any], reward: bool) -> bool:
             "adapter, or start from the model that it was trained from.",
             folder=folder, head=HEAD,
         )
+    # The head is [labels, width].
     if found and found[0][:1] != [1]:
         raise ModelError(
             "{folder} is the adapter of a classifier with {count} labels, and a reward model has one; start from an "

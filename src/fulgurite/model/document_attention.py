@@ -61,6 +61,7 @@ class DocumentMask:
         if self.window is None or length <= self.window:
             return None
         if length not in self._bands:
+            # Token i attends to j if i - window < j <= i: the diagonal, and window - 1 diagonals below it.
             every = torch.ones(length, length, dtype=torch.bool, device=device)
             self._bands[length] = every.tril().triu(1 - self.window)
         return self._bands[length]
@@ -73,6 +74,7 @@ class DocumentMask:
         window = self.window or 1
         edges = sorted({0, 1, 2, *(n * window + step for n in (1, 2, 3) for step in (-1, 0, 1))})
         at = torch.tensor(edges, device=self.documents.bounds.device)
+        # transformers calls a rule with the indices of batch, head, query and key, which broadcast to [1, 1, Q, K].
         zero = torch.zeros(1, 1, 1, 1, dtype=torch.int64, device=at.device)
         query, key = at[None, None, :, None], at[None, None, None, :]
         expected = key <= query if self.window is None else (key <= query) & (key > query - window)
@@ -111,6 +113,7 @@ def make_mask(**given: Any) -> Tensor | DocumentMask | None:
     if rows is None or rows.documents is None:
         found: Tensor | None = SDPA_MASK(**given)
         return found
+    # A key/value cache or padding would mean other tokens: better an error than attention across documents.
     whole = given["batch_size"] * given["q_length"] == rows.documents.total
     if not whole or given["kv_length"] != given["q_length"] or given.get("attention_mask") is not None:
         raise ValueError("the mask is of other tokens than those of the documents")
@@ -148,6 +151,7 @@ def attend_inside(
     if rows * tokens != mask.documents.total or key.shape[2] != tokens or value.shape[2] != tokens:
         raise ValueError("attention is over other tokens than those of the documents")
     mask.reads += 1
+    # Cast before the choice below: takes_varlen needs the dtype in which attention is computed.
     kind = query.device.type
     if torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)
@@ -181,6 +185,7 @@ def attend_at_once(
     """Computes all documents in one call of torch's varlen_attn, which takes [tokens, heads, width] and no dropout."""
     documents, width = mask.documents, value.shape[3]
     scale = query.shape[3] ** -0.5 if scaling is None else scaling
+    # Zeros at the end of a head add nothing to a score; the scale above is that of the width before padding.
     padded = -(-max(query.shape[3], width) // MULTIPLE) * MULTIPLE
     q, k, v = (
         functional.pad(_join_rows(x)[0].transpose(0, 1), (0, padded - x.shape[3])) for x in (query, key, value)
@@ -188,6 +193,7 @@ def attend_at_once(
     varlen = load_varlen()
     assert varlen is not None
     assert not dropout
+    # The window is (tokens back, tokens ahead) without the token itself; -1 has no limit.
     out: Tensor = varlen(
         q, k, v, documents.bounds, documents.bounds, documents.longest, documents.longest, scale=scale,
         window_size=(-1 if mask.window is None else mask.window - 1, 0), enable_gqa=query.shape[1] != key.shape[1],

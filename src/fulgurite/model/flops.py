@@ -60,6 +60,7 @@ def count_step(shape: Shape, length: int, rank: int | None = None) -> float:
     """
     matrices = [*shape.list_inputs(), *shape.list_others()]
     base = shape.layers * sum(a * b for a, b in matrices) + shape.hidden * shape.vocab
+    # Forward and twice backward, two products (scores and values), two operations for each product and sum.
     attention = shape.layers * 3 * 2 * 2 * length * shape.hidden
     if rank is None:
         return 3 * 2 * base + attention
@@ -94,6 +95,7 @@ def count_model_step(model: nn.Module, length: float) -> float | None:
     if not layers or not hidden:
         return None
     known: set[int] = set()
+    # The same as in count_step: three passes of two operations, for the scores and for the values.
     total = 6.0 * 2 * length * layers * hidden
     for part in model.modules():
         if isinstance(part, nn.Linear):
@@ -101,5 +103,6 @@ def count_model_step(model: nn.Module, length: float) -> float | None:
             total += (6 if part.weight.requires_grad else 4) * part.in_features * part.out_features
         if isinstance(part, nn.Linear | nn.Embedding):
             known.add(id(part.weight))
+    # A matrix that belongs to no linear layer or embedding would be left out of the count in silence.
     strange = any(p.dim() > 1 and id(p) not in known for p in model.parameters())
     return None if strange else total

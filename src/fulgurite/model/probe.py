@@ -122,6 +122,7 @@ def _outputs(model: Any, ids: list[int], **more: Any) -> Tensor:
     """Returns the logits [T, V] as training computes them; for a reward model its last states [T, D]. Float32."""
     whole = model
     if getattr(model.config, "num_labels", None) == 1 and hasattr(model, "score"):
+        # The head of a reward model sees one state a row, in which no dependence between positions would show.
         whole = getattr(model, model.base_model_prefix)
     ids_BT = torch.tensor([ids], device=next(model.parameters()).device)
     out = whole(input_ids=ids_BT, use_cache=False, **more)
@@ -141,6 +142,7 @@ def _packs(model: Any, first: list[int], second: list[int], other: list[int]) ->
     """Returns whether a document after another one, with its own positions, is predicted as if it were alone."""
     device = next(model.parameters()).device
     alone = torch.arange(DOCUMENT, device=device)[None]
+    # Positions that start again are how transformers recognises packed documents without a mask.
     both, tail = torch.cat([alone, alone], dim=1), slice(DOCUMENT, None)
     try:
         if _depends(model, first + second, on=slice(0, DOCUMENT), of=tail, position_ids=both):
@@ -167,6 +169,7 @@ def _depends(model: Any, ids: list[int], *, on: slice, of: slice, **more: Any) -
     def hold(module: nn.Module, args: Any, out: Any) -> Any:
         if not isinstance(out, Tensor) or out.shape[-2:-1] != (len(ids),) or seen:
             return out
+        # The embeddings become a leaf, so that the gradient is taken there also if all weights are frozen.
         seen.append(out.detach().requires_grad_())
         return seen[0].clone()  # some models write into it
 
@@ -183,6 +186,7 @@ def _depends(model: Any, ids: list[int], *, on: slice, of: slice, **more: Any) -
         listening.remove()
     if gradient is None:
         return False
+    # The largest entry at each position, [T]; divided by that of the outputs' own positions, it has no scale.
     size_T = gradient.float().abs().reshape(-1, gradient.shape[-2], gradient.shape[-1]).amax((0, 2))
     return bool(size_T[on].max() > NOTHING * size_T[of].max())
 
@@ -240,6 +244,7 @@ def _straight(causal: Any, decoder: Any, head: nn.Linear) -> bool:
         if len(put) != 1:
             return False
         straight_BTV = head(put[0]).float()
+    # Relative to each token's own largest logit: the four tokens differ in size by a factor of 10,000.
     off_BT = (bent_BTV - straight_BTV).abs().amax(-1) / straight_BTV.abs().amax(-1)
     return bool((off_BT <= most).all())  # a number that is not finite is not straight
 
@@ -281,11 +286,13 @@ def find_learned_positions(model: Any) -> int | None:
     """
     found: list[_Lookups] = []
     token = list_ordinary_tokens(model, 1)[0]
+    # Two lengths: a table of positions is the one whose largest index grows by the difference of three.
     for length in (4, 7):
         with _Lookups() as lookups:
             _outputs(model, [token] * length)
         found.append(lookups)
     rooms = [
+        # With 7 tokens the last position is 6: what its index is beyond that are the rows skipped at the start.
         rows - (largest - 6) for place, (rows, largest) in found[1].largest.items()
         if place in found[0].largest and largest - found[0].largest[place][1] == 3
     ]

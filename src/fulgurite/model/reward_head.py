@@ -36,6 +36,7 @@ def add_reward_head(causal: PreTrainedModel) -> PreTrainedModel:
     config.num_labels = 1
     prefix = causal.base_model_prefix
     try:
+        # Only the form is needed: the backbone is replaced by the loaded one, and the head by zeros.
         with torch.device("meta"):
             made: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     except ValueError as error:
@@ -116,11 +117,13 @@ def compute_rewards(
             hidden_1ND = backbone(
                 input_ids=unpadded.take(input_ids_ST), position_ids=unpadded.positions_1N, use_cache=False
             ).last_hidden_state
+        # bounds is [0, end of the first, end of the second, ...]: the last token of a document is one before its end.
         return _apply_head(model, hidden_1ND[0].index_select(0, unpadded.documents.bounds[1:] - 1))
     if mask_ST is None:
         last_S, more = lengths_S - 1, {}
     else:
         places_T = torch.arange(mask_ST.shape[1], device=mask_ST.device)
+        # The largest position that the mask keeps, which also holds for padding on the left.
         last_S = (places_T * mask_ST).argmax(1)
         more = {"attention_mask": mask_ST, "position_ids": (mask_ST.cumsum(1) - 1).clamp(min=0)}
     # Each row is one document: transformers would ask the device whether it is.

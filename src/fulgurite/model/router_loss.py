@@ -59,6 +59,7 @@ def build_router(model: Any, asked: float | None) -> Router | None:
         return None
     refuse_without_router(whole, coefficient)
     text = whole.config.get_text_config()
+    # Some architectures keep the number in the model, others in the config of its text part.
     chosen = next((int(n) for holder in (whole, text) if (n := getattr(holder, "num_experts_per_tok", None))), 0)
     found = Router(_function(whole), chosen, coefficient)  # type: ignore[arg-type]
     try:
@@ -71,6 +72,7 @@ def build_router(model: Any, asked: float | None) -> Router | None:
             "forward ({reason}); set stage.router_aux_loss_coef=0.",
             coefficient=coefficient, name=type(whole).__name__, reason=quote_foreign(excerpt(error), 600),
         ) from error
+    # `not <=`, so that nan is refused too.
     if not abs(theirs - ours) <= (NEAR_ROUNDED if is_rounded(whole) else NEAR) * max(abs(theirs), 1e-6):
         raise ConfigError(
             "router_aux_loss_coef={coefficient:g}: the balance loss of {name} is not the one that its own forward adds "

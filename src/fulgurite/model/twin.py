@@ -148,9 +148,11 @@ def _shrink(config: Any) -> None:
         # A list with an entry for each layer, such as layer_types.
         elif isinstance(value, list) and len(value) == layers and layers:
             setattr(config, name, value[:kept])
+        # Not isinstance: a switch that is True is an int as well.
         elif type(value) is int and value > 0:
             size = next((size for pattern, size in NAMES if pattern.fullmatch(name)), None)
             if size is not None:
+                # Numbers of heads and experts are as small as that of layers: only the name distinguishes them.
                 setattr(config, name, min(value, kept if size == LAYERS and "layer" in name else size))
 
 
@@ -165,6 +167,7 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
             # Ids outside of the small vocabulary would index past its embedding.
             setattr(config, name, 0 if name.startswith("pad") else 1)
     rope, nope = before.get("qk_rope_head_dim"), before.get("qk_nope_head_dim")
+    # Latent attention: head_dim is the rotary part of a head in some configs, and both parts in others.
     if rope and before.get("head_dim") == rope:
         config.head_dim = config.qk_rope_head_dim
     if rope and nope and before.get("head_dim") == rope + nope:
@@ -176,6 +179,7 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
         and before.get("num_attention_heads")
     ):
         config.head_dim = config.hidden_size // config.num_attention_heads
+    # Without grouped heads each query head has a key head of its own, in the twin too.
     for own, beside in (("num_key_value_heads", "num_attention_heads"), ("num_kv_heads", "num_attention_heads")):
         if before.get(beside) and own in before and before[own] in (None, before[beside]):
             setattr(config, own, getattr(config, beside))
@@ -183,6 +187,7 @@ def _fit(config: Any, before: dict[str, Any]) -> None:
     for count, size, times in MAMBA:
         if before.get(count) and before.get(size) and before.get(times):
             setattr(config, count, int(config.hidden_size * getattr(config, times)) // getattr(config, size))
+    # Zamba: attention reads the hidden state and the embedding side by side, so it is twice as wide.
     if before.get("attention_hidden_size") and before.get("num_attention_heads") and before.get("attention_head_dim"):
         config.attention_hidden_size = 2 * config.hidden_size
         config.attention_head_dim = config.attention_hidden_size // config.num_attention_heads
