@@ -61,6 +61,7 @@ def find_changed_inputs(checkpoint: Path, model: Model, method: Method) -> list[
     stored: Any = read_object(checkpoint / "state.json")
     for key in ("state", KEY, "identity"):
         stored = stored.get(key) if isinstance(stored, dict) else None
+    # An input that only one side has hashed is unknown, not changed.
     then, now = comparable(
         stored if isinstance(stored, dict) else {}, _hash_model_inputs(model, method) | hash_start(model)
     )
@@ -128,6 +129,7 @@ def _find_folder(model: Any) -> Path | None:
 
 def _hash_reward(word: str) -> Iterator[str]:
     """Yields the hashes of a word of stage.reward: of a file, a run or a package. Rules are part of our version."""
+    # `file.py:function`: the whole file counts, because the function may call others in it.
     path = Path(word.rpartition(":")[0]).expanduser()
     if path.suffix == ".py":
         yield from _hash_files(path.parent, [path.name])

@@ -95,6 +95,7 @@ def list_runs(*roots: Path | str) -> list[RunSummary]:
         if not root.is_dir():
             raise ConfigError("{path} is not a folder; give a folder with runs: fulgurite runs dir=FOLDER.", path=root)
         for folder in list_run_folders(root):
+            # Two roots may contain the same folder, or a link to it.
             found.setdefault(folder.resolve(), summarize_run(folder))
     return sorted(found.values(), key=lambda run: (run.started or 0.0, run.folder))
 
@@ -216,6 +217,7 @@ def _read_knobs(run: RunSummary, origins: dict[str, Any]) -> None:
 
 def _to_finite(value: Any) -> float | None:
     """Returns a finite number of a file that any program may have written; None for other values."""
+    # True is an int to Python, and JSON has integers that no float can hold.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -241,6 +243,7 @@ def _get_mapping(found: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _read_status(run: RunSummary, folder: Path, found: dict[str, Any]) -> None:
     state = found.get("state")
+    # A killed process could not write how it ended: its status is still `running`, and its lock is free.
     known = state in ("running", "finished", "diverged", "stopped", "failed")
     run.state = "died" if state == "running" and not is_running(folder, found) else str(state) if known else "unknown"
     run.why = str(found.get("why") or "")

@@ -67,6 +67,7 @@ def lock_run(run_dir: Path) -> Iterator[bool]:
     """
     with contextlib.ExitStack() as stack:
         try:
+            # The timeout lets a reader finish that tests the lock for a moment.
             fault = stack.enter_context(hold_lock(run_dir / LOCK, timeout=FOR_READERS))
         except TimeoutError:
             found = _read_running(run_dir)
@@ -110,6 +111,7 @@ def correct_status(
     found = _read_running(run_dir)
     if found is not None and (found.get("pid") == ending or not is_running(run_dir, found)):
         write_status(run_dir, {**found, "state": state, "why": why, "ended": time.time()})
+    # The process has written a failure, but its parent knows the cause better.
     elif found is None and replace_reason:
         with contextlib.suppress(ValueError, TypeError):
             kept = dict(json.loads(_read_text(run_dir) or "{}"))
@@ -126,6 +128,7 @@ def is_running(run_dir: Path, status: dict[str, Any]) -> bool:
     """
     if status.get("state") != "running":
         return False
+    # The id of a process and a lock mean something on their own machine only.
     if status.get("host") not in (None, socket.gethostname()) or status.get("locked") is False:
         return True
     return is_locked(run_dir / LOCK)
