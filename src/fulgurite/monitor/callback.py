@@ -72,6 +72,7 @@ class MonitorCallback(OptimizerStepCallback):
 
     def on_step(self, trainer: pl.Trainer, stage: Any, step: int) -> None:
         """Checks the numbers of the step."""
+        # The stage counts the tokens of the whole run; a row of the history has those of its step.
         labels, self._tokens = stage.tokens_seen - self._tokens, stage.tokens_seen
         self.seen.history.add(step, stage.step_record, int(labels))
         self._timed()
@@ -107,6 +108,7 @@ class MonitorCallback(OptimizerStepCallback):
     def _judge(self, trainer: pl.Trainer, at: Moment) -> None:
         """Values are the same in all processes, so that all stop together; only the first has the samples."""
         self.seen.samples = self._samples.rows if self._samples is not None and at is not Moment.step else ()
+        # A rule is reported once a run: those that were reported need not be checked again.
         for rule, finding in RULES.find(self.seen, at, self.quiet | self.voice.said):
             self.voice.speak(trainer.global_step, rule.id, finding, trainer.loggers, trainer.is_global_zero)
 
@@ -114,6 +116,7 @@ class MonitorCallback(OptimizerStepCallback):
         """Adds up waiting and computing over the newest steps; the first of all is left out, as it warms up."""
         self._times.append((self._now[0], self._now[1]))
         self._now = [0.0, 0.0]
+        # One more than is summed: the oldest is left out below, and at first that is the step which warms up.
         self._times = self._times[-limits.WAIT_STEPS - 1 :]
         newest = self._times[1:]
         self.seen.waited, self.seen.computed = sum(w for w, _ in newest), sum(c for _, c in newest)

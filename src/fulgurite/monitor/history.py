@@ -162,6 +162,7 @@ class History:
 
     def get_state(self) -> dict[str, Any]:
         """Returns everything as plain values."""
+        # asdict copies a deque as it is, with its entries: they are converted here.
         found = asdict(self)
         return found | {"recent": list(self.recent), "updates": [asdict(u) for u in self.updates]}
 

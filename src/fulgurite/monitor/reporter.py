@@ -60,6 +60,7 @@ class Reporter:
                     tracker.log_text("watch", list(COLUMNS), [[str(r[c]) for c in COLUMNS] for r in self.rows], step)
                 if hasattr(tracker, "alert"):
                     tracker.alert(rule, str(severity), f"{row['sentence']} {row['remedy']}", step)
+        # The last action: watch.jsonl and the trackers have to contain why the run ended.
         if severity is Severity.stop:
             raise TrainingFailed(
                 "Step {step}: {sentence} {remedy} To continue anyway: monitor.ignore=[{rule}].",

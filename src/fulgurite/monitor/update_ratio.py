@@ -21,6 +21,7 @@ moment."""
 def is_due(step: int, log_every: int = 1) -> bool:
     """Whether step `step` is measured: the powers of two and each 64th, of the steps and of the logged ones."""
     counts = [step, *([step // log_every] if step % log_every == 0 else [])]
+    # n & (n - 1) clears the lowest set bit, which leaves 0 of a power of two.
     return any(n > 0 and (n & (n - 1) == 0 or n % EVERY == 0) for n in counts)
 
 
@@ -41,6 +42,7 @@ def compute_ratio(before_N: Tensor, after_N: Tensor) -> float | None:
 
 def compute_shared_ratio(before_N: Tensor, after_N: Tensor, reduce: Callable[[Tensor], Tensor]) -> float | None:
     """The same over all processes, each of which has a part of the weights; `reduce` sums over them."""
+    # Squares of norms add up over the processes, norms do not.
     norms = torch.stack([(after_N - before_N).norm(), before_N.norm()])
     moved, norm = reduce(norms.double().square()).sqrt().tolist()
     return moved / norm if norm else None
@@ -60,6 +62,7 @@ class UpdateRatio(pl.Callback):  # type: ignore[misc]
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
         """The weights that are about to be stepped."""
+        # global_step counts the steps that are done; this one is about to be.
         step = trainer.global_step + 1
         if is_due(step, self._every):
             live = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

@@ -37,6 +37,7 @@ def check_dpo_falls(seen: TrainingFacts) -> Finding | None:
     before, after = get_column(first, "train/logp_chosen"), get_column(now, "train/logp_chosen")
     start = statistics.fmean(before)
     if about.paired:
+        # A log ratio compares each answer with itself: how likely the answers of two batches are makes no difference.
         fall = (_average_reward(first, "chosen") - _average_reward(now, "chosen")) / about.beta
     else:
         fall = start - statistics.fmean(after)
@@ -70,6 +71,7 @@ def check_dpo_wrong(seen: TrainingFacts) -> Finding | None:
         return None
     accuracies = get_column(seen.history.get_newest(limits.WRONG_EARLY if early else n), "train/accuracy")
     accuracy, pairs = statistics.fmean(accuracies), len(accuracies) * about.batch_size
+    # A step has batch_size pairs: the interval is about pairs, not about steps.
     high = compute_wilson_interval(accuracy, pairs)[1]
     if high >= 0.5 or (not early and len(accuracies) < n):
         return None
@@ -121,6 +123,7 @@ def check_ties(seen: TrainingFacts) -> Finding | None:
     Over five rollouts, each counted once.
     """
     each = seen.about.rollout_steps
+    # All steps of a rollout have the share of that rollout: every `each`-th counts it once.
     shares = get_column(seen.history.get_newest(limits.TIE_ROLLOUTS * each), "train/ties")[::each]
     if len(shares) < limits.TIE_ROLLOUTS or min(shares) <= limits.TIES:
         return None
@@ -154,6 +157,7 @@ def _is_learning_the_opposite(seen: TrainingFacts) -> bool:
     if len(accuracies) < limits.WRONG_EARLY or len(margins) < limits.WRONG_EARLY:
         return False
     pairs = len(accuracies) * seen.about.batch_size
+    # The mean is below zero by WRONG_SURE of its standard errors, s / sqrt(n).
     negative = statistics.fmean(margins) < -limits.WRONG_SURE * statistics.stdev(margins) / math.sqrt(len(margins))
     return negative and compute_wilson_interval(statistics.fmean(accuracies), pairs, limits.WRONG_SURE)[1] < 0.5
 

@@ -30,6 +30,7 @@ def check_samples_endless(seen: TrainingFacts) -> Finding | None:
     fits = about.answer_tokens is not None and about.answer_tokens <= about.max_new_tokens
     if about.kind.reads.running_text or not fits or len(rows) < limits.PROMPTS or rows[0]["step"] == 0:
         return None
+    # Without samples from before training the newest are compared with themselves, so the first half has no finding.
     endless, before = (sum(not row["stopped"] for row in some) for some in (rows, _select_step(seen, 0) or rows))
     if 2 * rows[0]["step"] < about.total and endless <= before:
         return None
@@ -135,6 +136,7 @@ def _find_collapse(rows: list[dict[str, Any]], answer_tokens: int | None) -> Use
     if all(OVER_AND_OVER.fullmatch(str(row["answer"]).strip()) for row in rows):
         return message("repeat one token")
     longest = max(row["tokens"] for row in rows)
+    # The same short answer to all prompts may be right, for example in data of yes and no.
     short = len(pieces[0]) < limits.COLLAPSED_PIECES and (
         answer_tokens is None or answer_tokens < limits.COLLAPSED_SHORTER * longest
     )

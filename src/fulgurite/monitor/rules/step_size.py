@@ -67,6 +67,7 @@ def check_adapter_moves(seen: TrainingFacts) -> Finding | None:
     Two steps without any change, or three with next to none at the full rate.
     """
     updates = _list_new(seen)
+    # At a rate of 0, as in the first step of a warmup, nothing should move.
     live = [u for u in updates if u.lr > 0]
     if len(live) < 2:
         return None
@@ -128,6 +129,7 @@ def check_update_high(seen: TrainingFacts) -> Finding | None:
     usual ratio at first.
     """
     updates = _list_new(seen)
+    # Weights that are all zero have no ratio: then the first one is of a later step.
     began_at_zero = seen.history.first_update != 1
     if not updates:
         return None
