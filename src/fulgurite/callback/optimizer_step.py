@@ -60,6 +60,7 @@ class OptimizerStepCallback(pl.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Sees whether this micro-batch was the last of a step."""
+        # global_step changes only with the last micro-batch of a step.
         if trainer.global_step != self._last:
             self._last = trainer.global_step
             pl_module.pace.tick()

@@ -73,6 +73,7 @@ class Samples(pl.Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """The answers before; a resumed run keeps those it has."""
         if trainer.is_global_zero and self._path.exists():
+            # Rows after the checkpoint are of a process that was killed: the resumed run draws them again.
             self.rows = [row for row in read_rows(self._path)[0] if row["step"] <= trainer.global_step]
             self._write()
         if trainer.global_step == 0:
@@ -203,6 +204,7 @@ def format_side_by_side(
     """
     out = StringIO()
     console = Console(file=out, width=width or min(Console().width, 120), color_system=None)
+    # Paired by the text of the prompt, because one may be missing on either side.
     later = {row["prompt"]: row for row in after}
     for row in before:
         if row["prompt"] not in later:

@@ -74,6 +74,7 @@ class SignalHandler(Callback):  # type: ignore[misc]
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         name, self._times = signal.Signals(number).name, self._times + 1
+        # Inside a step an exception would leave the weights half changed; a reward function changes none.
         if self._times == 1 and not is_interruptible():
             self.asked = signal.Signals(number)
             _write_stderr(f"{name}: this step is finished and saved first; once more to leave at once.\n")
@@ -88,6 +89,7 @@ class SignalHandler(Callback):  # type: ignore[misc]
                 "Stopped at once by a second signal, {name}: {rest}", number, name=name, rest=self._left()
             )
         else:
+            # Two signals changed nothing: no handler, no `finally` and no other thread may delay the end any longer.
             os._exit(Interrupted("", number).exit_status)
 
     def _left(self) -> UserMessage:
@@ -125,6 +127,7 @@ class SignalHandler(Callback):  # type: ignore[misc]
         if self._cut is None or exception is not self._cut:
             return
         self._cut = None
+        # The random state is that from before the rollout, so that the resumed run draws the same answers.
         path = self.checkpoints.save(trainer, evaluated=not trainer.validating, random=self._drawn)
         self.asks_requeue = self.asked == signal.SIGUSR1 and trainer.global_step > self._first_step
         name = signal.Signals(exception.number).name
@@ -135,6 +138,7 @@ class SignalHandler(Callback):  # type: ignore[misc]
         )
 
     def _leave_if_asked(self, trainer: Trainer, evaluated: bool) -> None:
+        # A scheduler may signal one process only: all decide together, or the others would wait for it forever.
         if not trainer.strategy.reduce_boolean_decision(self.asked is not None, all=False):
             return
         path = self.checkpoints.save(trainer, evaluated)

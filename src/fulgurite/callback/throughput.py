@@ -56,4 +56,5 @@ class Throughput(OptimizerStepCallback):
 
 def compute_mean_length(lengths: Sequence[int]) -> float:
     """Returns the length of the row that a token is in, on average: attention costs each token its row's length."""
+    # A row counts once for each of its tokens, so the mean is weighted by length.
     return sum(length * length for length in lengths) / max(sum(lengths), 1)
