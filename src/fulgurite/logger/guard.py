@@ -126,6 +126,7 @@ class GuardedLogger(Logger):  # type: ignore[misc]
         if self._thread is None or self._off or self._done or (self._held and status == "failed"):
             return
         self._put(lambda tracker: tracker.finalize(status))
+        # None ends the loop of the thread.
         self._put(None)
         self._done = True
         seconds = self._patience()
@@ -157,6 +158,7 @@ class GuardedLogger(Logger):  # type: ignore[misc]
         if self._thread is None:
             return
         try:
+            # Never waits: a slow tracker must not slow down training.
             self._calls.put_nowait(call)
         except queue.Full:
             self._switch_off(message(

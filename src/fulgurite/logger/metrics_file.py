@@ -32,6 +32,7 @@ class MetricsFile:
 
     def write(self, row: Row) -> None:
         """Appends one row with a `step`. NaN and infinity become null, because JSON cannot represent them."""
+        # A step has at most one row of training and one of evaluation, also if a resumed run computes it again.
         place = (int(row.get("step") or 0), "val/loss" in row)
         if place in self._seen:
             return
@@ -94,6 +95,7 @@ def _append(path: Path, data: bytes) -> None:
             raise
         if written < len(data):
             os.ftruncate(handle, size)
+            # os.write may accept a part without raising; 28 is ENOSPC.
             raise OSError(28, "No space left on device")
     finally:
         os.close(handle)

@@ -20,6 +20,7 @@ class RunningMean:
         keep, new, total, weight = self._keep, 1 - self._keep, self._sum, self._weight
         means = []
         for x in values:
+            # As Adam's bias correction: the weights of n values sum to 1 - keep^n, by which their sum is divided.
             total = keep * total + new * x
             weight = keep * weight + new
             means.append(total / weight)
