@@ -36,6 +36,7 @@ class StopCutter:
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             return self._held[: min(found)], True
+        # The longest end of the text with which a stop begins: the next piece may complete it.
         kept = max((n for stop in self._stops for n in range(len(stop)) if self._held.endswith(stop[:n])), default=0)
         decided, self._held = self._held[: len(self._held) - kept], self._held[len(self._held) - kept :]
         return decided, False
@@ -83,6 +84,7 @@ class AnswerStream(BaseStreamer):  # type: ignore[misc]
         # As in vLLM and TGI: the tokens before the new ones are decoded with them, because they change their blanks.
         before = self._decode(self._ids[self._context : self._known])
         text = self._decode(self._ids[self._context :])
+        # A replacement character at the end belongs to a character whose bytes have not all come yet.
         if len(text) > len(before) and text.startswith(before) and not text.endswith(DAMAGED):
             self._context, self._known = self._known, len(self._ids)
             self._send(text[len(before) :])

@@ -80,6 +80,7 @@ def read_request(body: Mapping[str, Any], served: Served) -> ChatRequest:
             "The messages have {length} tokens, and this model can read at most {limit} with its answer; send fewer.",
             length=len(prompt), limit=limit,
         ), code="context_length_exceeded", param="messages")
+    # max_completion_tokens is OpenAI's newer name of max_tokens, and counts if both are given.
     most = _read_number(body, "max_completion_tokens", None, 1) or _read_number(body, "max_tokens", None, 1)
     seed = _read_number(body, "seed", None, -(1 << 63), (1 << 63) - 1)
     temperature = _read_number(body, "temperature", defaults.temperature, 0, 2, whole=False)
@@ -159,6 +160,7 @@ def _read_number(
     value: Any = body.get(name)
     if value is None:
         return default
+    # JSON's true is an int to Python, so it is refused by itself below.
     right = isinstance(value, int) or (not whole and isinstance(value, float))
     if isinstance(value, bool) or not right or not least <= value <= most:
         if whole:
