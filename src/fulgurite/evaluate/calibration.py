@@ -24,6 +24,7 @@ class CalibrationBin:
 def compute_confidence(log_odds: float) -> float:
     """Returns the probability of the label that the model prefers, 0.5 to 1: the logistic function of the absolute
     log-odds, as in Bradley and Terry's model of a pair."""
+    # Beyond 700 the confidence is 1 in float64 anyway.
     return 1.0 / (1.0 + math.exp(-min(abs(log_odds), 700.0)))
 
 
@@ -35,6 +36,7 @@ def build_bins(log_odds: Sequence[float], bins: int = BINS) -> list[CalibrationB
     inside: list[list[float]] = [[] for _ in range(bins)]
     for value in log_odds:
         place = int((compute_confidence(value) - 0.5) * 2 * bins)
+        # A confidence of exactly 1 belongs to the last bin.
         inside[min(place, bins - 1)].append(value)
     found = []
     for number, values in enumerate(inside):

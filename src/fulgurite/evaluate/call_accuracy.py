@@ -51,6 +51,7 @@ def _pair(made: list[tuple[str, Any]], expected: list[tuple[str, Any]]) -> list[
     """Returns the positions of the paired calls."""
     pairs: list[tuple[int, int]] = []
     left_made, left = list(range(len(made))), list(range(len(expected)))
+    # From the strictest likeness to none: a loose pair must not take the partner of an exact one.
     for is_alike in (operator.eq, _has_same_name, _has_same_arguments, lambda made, expected: True):
         for e in list(left):
             m = next((m for m in left_made if is_alike(made[m], expected[e])), None)

@@ -91,6 +91,7 @@ def read_judgements(path: Path) -> Judgements:
                 "{path}:{line}: better is {word!r}; write left, right or tie.", path=path, line=line, word=word
             )
         side = WORDS[word]
+        # Both true or both false: the judge chose the side on which the first model's answer was.
         outcomes.append(0.5 if side == TIE else float((side == LEFT) == sides[int(number) - 1]))
     if not outcomes:
         raise RequestError("{path} has no judgements; write left, right or tie in its column `better`.", path=path)
@@ -106,6 +107,7 @@ def compare_numbers(
     for one, other in zip(first, second, strict=True):
         for name in one.keys() & other.keys():
             is_larger = one[name] > other[name]
+            # `!=` of two bools is "exactly one": the larger number wins, unless the smaller is the better.
             outcome = 0.5 if one[name] == other[name] else float(is_larger != (name in lower_wins))
             found.setdefault(name, []).append(outcome)
     return dict(sorted(found.items()))

@@ -54,6 +54,7 @@ class Answerer:
         A question that is as long as the model's input has an empty answer that did not stop.
         """
         prompts = [self.template.encode_prompt(question.messages) for question in questions]
+        # A batch is padded to its longest prompt: sorted, little of it is padding.
         order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
         found: dict[int, Answer] = {}
         for start in range(0, len(order), decoding.batch_size):
@@ -62,6 +63,7 @@ class Answerer:
                 answers = continue_prompts(
                     self.model, self.tokenizer, [prompts[n] for n in part], self.template.stop_ids,
                     max_new_tokens=decoding.max_new_tokens, temperature=decoding.temperature,
+                    # Each batch has a seed of its own, or equal prompts in two batches would get equal answers.
                     seed=decoding.seed + start, length=self.length,
                 )
             found |= dict(zip(part, answers, strict=True))

@@ -51,6 +51,7 @@ def compute_language_numbers(loss: float, tokens: int, text_bytes: int) -> dict[
     `loss` is the mean in nats over `tokens`. A perplexity that no float holds is left out, as are the bits of tokens
     without text.
     """
+    # exp overflows a float64 beyond 709.
     found = {"perplexity": math.exp(loss)} if loss < 700 else {}
     if text_bytes:
         found["bits_per_byte"] = loss / (math.log(2) * (text_bytes / tokens))
@@ -70,6 +71,7 @@ def _compute(stage: StageModule, rows: AnyRows) -> tuple[float, int, dict[str, f
                 if "ahead" in batch:
                     stage.on_step_start(batch)
                 loss = stage.compute_total_loss(batch)
+                # Both sums stay on the device: reading them at each batch would wait for it.
                 sums += torch.stack([loss.double(), sums.new_tensor(stage.loss_units(batch))])
             metrics = stage.reduce_metrics()
     finally:
@@ -87,6 +89,7 @@ def keep_random_state(device: torch.device) -> AbstractContextManager[None]:
 @contextlib.contextmanager
 def evaluation_mode(stage: StageModule) -> Iterator[None]:
     """Sets evaluation mode inside the block; afterwards each module has its own mode again."""
+    # train() on the whole would also switch modules that were in evaluation mode before.
     modes = [(module, module.training) for module in stage.modules()]
     stage.eval()
     try:

@@ -86,6 +86,7 @@ def score_metrics(
             if question.reference is not None or not metric.compares
         ]
         if metric.score_all is not None and pairs:
+            # A corpus metric such as BLEU counts n-grams of all answers together: it is no mean over questions.
             totals |= metric.score_all([a.text for _, a, _ in pairs], [str(q.reference) for _, _, q in pairs])
         if metric.score_one is not None:
             rows = [metric.score_one(answer, question) for _, answer, question in pairs]

@@ -89,6 +89,7 @@ class Subject:
     def release(self) -> None:
         """Frees the model, so that another one fits; what else is known of the subject stays."""
         self.model = self.stage = None
+        # empty_cache returns only memory that nothing refers to: cycles of references are collected before.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -171,6 +172,7 @@ def load_run_subject(
     stage = None
     if data is not None and not found.run.stage.rolls_out:
         stage = build_stage(found, data.rows)
+    # After the stage was built: its reference is the model at the start of training.
     if weights is not None:
         set_weights(found, weights, folder)
     return _place(str(folder), found, data, stage, folder, None if checkpoint == START else place.resolve())
@@ -234,6 +236,7 @@ def draw_rows(rows: AnyRows, most: int | None, seed: int) -> AnyRows:
     """Returns at most `most` of the rows, drawn with the seed, in their order."""
     if most is None or most >= len(rows):
         return rows
+    # The 2 gives a sequence of random numbers that other draws with the same seed do not have.
     return rows.take(np.sort(np.random.default_rng([seed, 2]).choice(len(rows), most, replace=False)))
 
 

@@ -22,6 +22,7 @@ def count_target_bytes(rows: TokenDataset, tokenizer: Any) -> int:
         learn = np.asarray(learn, dtype=bool).copy()
         learn[: begin + 1] = False  # the first token of a piece is predicted by none, or in the piece before
         for first, last in _find_spans(learn):
+            # The first token of a text may lose its blank, so both texts begin with the same context.
             start = max(first - CONTEXT, 0)
             total += _count(tokenizer, ids[start:last]) - _count(tokenizer, ids[start:first])
     return total
@@ -29,6 +30,7 @@ def count_target_bytes(rows: TokenDataset, tokenizer: Any) -> int:
 
 def _find_spans(learn: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[tuple[int, int]]:
     """Yields the first and the last position (excluded) of each run of true values."""
+    # The difference is 1 at the beginning of a run and -1 after its end, in turn.
     edges = np.flatnonzero(np.diff(np.concatenate([[False], learn, [False]]).astype(np.int8)))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 

@@ -31,6 +31,7 @@ def compute_win_rate(outcomes: Sequence[float], seed: int = 0) -> WinRate:
     scipy.stats.bootstrap(method="percentile") gives the same; scipy is no requirement of Fulgurite.
     """
     values = np.asarray(outcomes, dtype=np.float64)
+    # [RESAMPLES, questions]: each row is a set of questions drawn again, and its mean a win rate.
     drawn = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values)))
     low, high = np.quantile(drawn.mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     wins, losses = int((values == 1.0).sum()), int((values == 0.0).sum())
