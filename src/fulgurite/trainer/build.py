@@ -34,10 +34,12 @@ def build(
         accelerator="gpu" if device(config) == "cuda" else "cpu",
         devices=config.devices or 1, num_nodes=config.num_nodes or 1, strategy=make(strategy, processes),
         precision=dtypes.lightning,
+        # The number of steps alone ends a run; epochs are counted in steps already.
         max_steps=total_steps, max_epochs=-1, accumulate_grad_batches=micro_batches,
         # under privacy each example's gradient is clipped, by privacy.max_grad_norm; the sum must not be clipped again
         gradient_clip_val=None if private else config.max_grad_norm or None,
         gradient_clip_algorithm=str(config.clip_algorithm),
+        # Lightning counts this in micro-batches, and across epochs if check_val_every_n_epoch is None.
         val_check_interval=(config.eval_every or total_steps) * micro_batches if validates else None,
         check_val_every_n_epoch=None if validates else 1, limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0, logger=trackers or False, callbacks=callbacks,
