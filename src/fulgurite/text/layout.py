@@ -28,6 +28,7 @@ def wrap_paragraph(text: str, columns: int, indent: int = 0) -> str:
 
 def wrap(text: str, columns: int, head: str, rest: str) -> str:
     """Works as `textwrap.fill`, and also breaks between Chinese characters, which are two columns wide."""
+    # Without wide characters textwrap counts the columns correctly.
     if text.isascii() or count_cells(text) == len(text):
         return textwrap.fill(text, columns, initial_indent=head, subsequent_indent=rest, **_WRAP)
     lines, line, atoms = [], head, _ATOMS.findall(text)
@@ -70,6 +71,7 @@ def format_labels(rows: Sequence[tuple[str, str]], columns: int, indent: int = 2
             head = " " * margin
         for line in text.split("\n"):
             rest = " " * margin
+            # An empty text wraps to nothing, but its label has to be printed.
             lines.append(wrap(line, columns, head, rest) or head)
             head = " " * margin
     return "\n".join(line.rstrip() for line in lines)

@@ -40,6 +40,7 @@ class Figure:
         xs = [self.position(x) for x, _ in (*self.line, *self.points)]
         ys = [y for _, y in self.line]
         low, high = min(ys), max(ys)
+        # A flat line needs a height, too, because positions are divided by it.
         return min(xs), max(xs), low, high if high > low else low + 1
 
     def position(self, x: float) -> float:
@@ -53,10 +54,12 @@ def draw_text(figure: Figure, width: int = 80, height: int = 12) -> str:
     ticks = {0: f"{high:.4g}", height - 1: f"{low:.4g}"}
     margin = max(map(len, ticks.values()))
     columns = width - margin - 3
+    # A braille cell has two dots across, so the curve is sampled at twice as many places as there are columns.
     along = [left + (right - left) * i / (2 * columns - 1) for i in range(2 * columns)]
     levels = [(_interpolate(figure, x) - low) / (high - low) for x in along]
     lines = [figure.title, ""]
     for row, cell in enumerate(draw_braille(levels, columns, height)):
+        # U+2800 is a cell without dots. As a space it can be stripped from the end of the line.
         lines.append(
             f"{ticks.get(row, ''):>{margin}} {'┤' if row in ticks else '│'}{cell}".replace("\u2800", " ").rstrip()
         )
@@ -76,6 +79,7 @@ def draw_svg(figure: Figure) -> str:
 
     def place(x: float, y: float) -> str:
         across = EDGE + (figure.position(x) - left) / ((right - left) or 1) * (WIDE - 2 * EDGE)
+        # SVG counts y from the top; a point outside of the limits is drawn at the edge.
         down = HIGH - EDGE - (min(max(y, low), high) - low) / (high - low) * (HIGH - 2 * EDGE)
         return f"{across:.1f},{down:.1f}"
 
@@ -101,6 +105,7 @@ def draw_svg(figure: Figure) -> str:
     for n, (name, x) in enumerate(figure.marks):
         across = place(x, low).split(",")[0]
         parts.append(f'<path d="M{across} {EDGE}V{HIGH - EDGE}" stroke="#1d4ed8" stroke-dasharray="4 4"/>')
+        # Each name one line lower, so that the names of close marks do not overlap.
         parts.append(f'<text x="{across}" y="{EDGE + 14 + 15 * n}" fill="#1d4ed8"> {escape(name)}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
@@ -111,6 +116,7 @@ def draw_braille(values: Sequence[float], columns: int, height: int) -> list[str
     grid = [[0] * columns for _ in range(height)]
     before = None
     for x, value in enumerate(values):
+        # y counts dots from the top; a cell has four of them.
         y = round((1 - min(max(value, 0.0), 1.0)) * top)
         # Neighbours that are more than a dot apart are joined by a vertical stroke.
         start, stop = (y, y) if before is None or abs(before - y) < 2 else (min(before, y), max(before, y))
@@ -126,6 +132,7 @@ def _interpolate(figure: Figure, x: float) -> float:
     points = [(figure.position(a), b) for a, b in figure.line]
     for (x0, y0), (x1, y1) in pairwise(points):
         if x <= x1:
+            # `or 1`: two points may have the same x.
             return y0 + (y1 - y0) * (x - x0) / ((x1 - x0) or 1)
     return points[-1][1]
 
