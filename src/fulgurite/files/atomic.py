@@ -51,8 +51,10 @@ def replace_file(path: Path, durable: bool = False) -> Iterator[Path]:
         if durable:
             sync(draft)
         os.replace(draft, path)
+        # The rename itself survives a power cut only after the folder is synced.
         if durable:
             sync(path.parent)
+    # BaseException: an interrupt must not leave a draft either.
     except BaseException:
         with contextlib.suppress(OSError):
             draft.unlink()
@@ -134,6 +136,7 @@ def remove_folder(path: Path) -> None:
 def replace_link(link: Path, target: Path) -> None:
     """Makes `link` a relative link to `target`, which is in the same folder; replaces an older link in one step."""
     draft = name_draft(link)
+    # symlink_to refuses an existing name: a killed process with the same number may have left its draft.
     draft.unlink(missing_ok=True)
     draft.symlink_to(target.name, target_is_directory=True)
     draft.replace(link)
@@ -174,6 +177,7 @@ def _is_younger(path: Path, seconds: float | None) -> bool:
         return False
     # a folder's own time does not change when a file in it grows
     times = [part.lstat().st_mtime for part in (path, *path.glob("*")) if part.exists()]
+    # Without times its writer has just renamed or removed the draft: it counts as new.
     return not times or max(times) >= time.time() - seconds
 
 

@@ -32,9 +32,11 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
             )
         )
     try:
+        # From bytes, json recognises UTF-8, UTF-16 and UTF-32 itself.
         value = json.loads(path.read_bytes())
     except RecursionError:
         raise _build_depth_error() from None
+    # Before ValueError, of which it is a subclass.
     except UnicodeDecodeError:
         raise ValueError(message("not JSON (not UTF-8 text)")) from None
     except ValueError as error:

@@ -82,6 +82,7 @@ def hold_process_lock(folder: Path) -> Path | None:
             atexit.register(_remove_own, key[0], path, _acquire(path, 0))
             _own[key] = path
         except (OSError, NotImplementedError):
+            # Remembered, too, so that a folder without locks is not tried again.
             _own[key] = None
     return _own[key]
 

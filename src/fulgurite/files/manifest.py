@@ -68,6 +68,7 @@ def find_damage(
             if fault:
                 faults.append(fault)
         if closed:
+            # Hidden files are those of the system or of an editor, such as .DS_Store.
             present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
             strange = sorted(present - {*files, MANIFEST})
             faults += [message("{file} is not in {manifest}", file=name, manifest=MANIFEST) for name in strange]
@@ -107,6 +108,7 @@ def _compare(path: Path, entry: dict[str, Any], is_hashed: bool) -> UserMessage:
     """Returns how a file differs from its entry, in a phrase; empty if it does not."""
     if not path.is_file():
         return message("{file} is missing", file=path.name)
+    # The size first: it finds a truncated file without reading gigabytes.
     if path.stat().st_size != entry.get("size"):
         return message(
             "{file} has {found} bytes instead of {expected}",
