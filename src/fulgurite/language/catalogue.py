@@ -60,6 +60,7 @@ def translate(english: str) -> str:
 
 def translate_template(template: str) -> str:
     """Returns the template of a sentence in the language in use; the English if it has no translation."""
+    # A template of places and punctuation alone, such as "{a}: {b}", has nothing to translate.
     if get_language() == "en" or not LETTER.search(PLACE.sub("", template)):
         return template
     found = load_messages(get_language()).get(template)
@@ -98,6 +99,7 @@ def list_message_files(language: str) -> list[Path]:
 def _read_yaml(path: Path) -> Any:
     import yaml
 
+    # The loader in C is much faster, but PyYAML may be built without it.
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     text = path.read_text(encoding="utf-8")
     return yaml.load(text, Loader=loader) or {}  # a SafeLoader, whichever: plain values only

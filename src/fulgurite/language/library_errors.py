@@ -108,6 +108,7 @@ def quote_foreign(text: object, most: int = 200) -> UserMessage:
 
 def translate_system_error(error: OSError) -> UserMessage:
     """Returns why the system refused, without number and path: `No space left on device`."""
+    # errno is None if the error was made with a text only.
     known = SYSTEM.get(error.errno or 0)
     return known if known is not None else quote_foreign(error.strerror or error)
 
@@ -123,6 +124,7 @@ def translate_error(error: BaseException, most: int = 200) -> UserMessage:
         )
     if isinstance(error, OSError) and error.errno in SYSTEM:
         system = translate_system_error(error)
+        # The form of str(OSError), so that only the words in it are translated.
         if error.filename is None:
             return message("[Errno {number}] {fault}", number=error.errno, fault=system)
         return message("[Errno {number}] {fault}: {file!r}", number=error.errno, fault=system, file=error.filename)
@@ -143,6 +145,7 @@ def translate_json_fault(fault: str) -> UserMessage:
 
 def translate_argparse(complaint: str) -> UserMessage:
     """Returns a complaint of argparse, whose flags and values stay; a sentence of ours is in its language already."""
+    # The order matters: the last pattern fits every complaint about an argument.
     for pattern, words in ARGPARSE:
         if found := re.fullmatch(pattern, complaint, re.DOTALL):
             return message(words.template, **found.groupdict())

@@ -25,6 +25,7 @@ class UserMessage:
 
     def __str__(self) -> str:
         template = translate_template(self.template)
+        # A text without facts may have braces of its own, which format would read as places.
         text = template.format(**self.facts) if self.facts else template
         return text if get_language() == "en" else AFTER_WIDE.sub("", text)
 
