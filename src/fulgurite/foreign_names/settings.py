@@ -96,19 +96,24 @@ def translate_setting(name: str, value: str) -> Setting | None:
 def translate_entry(entry: ForeignName, value: str) -> Setting:
     """Returns the words for a known name with a value."""
     lower = value.casefold()
+    # The most specific meaning first: the words for this value of this very name.
     given = {key: words for key, words in entry.values.items() if key == lower}
     if given:
         return Setting(entry, tuple(given[lower].split()))
     if not entry.words:
         return Setting(entry)
+    # A switch that is off needs no words: the default is kept.
     if entry.is_switch:
         return Setting(entry, () if lower in FALSE else tuple(entry.words.split()))
+    # Switched off. "0" is left to `find_strategy`, because it is a stage of ZeRO.
     if entry.words == "strategy" and lower in FALSE and lower != "0":
         return Setting(entry)
     if entry.words == "strategy" and (known := find_value(entry.words, value)) is not None:
         return Setting(entry, tuple(known.split()))
+    # The value means something else than ours (a batch size per device), so only the parameter is named.
     if not entry.carries:
         return Setting(entry, tuple(entry.words.split()), is_copied=False)
+    # No value: the default of the parameter stays.
     if lower in ("null", "none", "") and entry.words not in VALUES:
         return Setting(entry)
     if (known := find_value(entry.words, value)) is not None:

@@ -50,6 +50,7 @@ def read_settings(path: str) -> ForeignSettings:
                          "PARAMETER=VALUE.", path=path)
         return ForeignSettings(reason, pattern)
     tree = _load(file)
+    # The saved config of one of our runs: the run can be continued, nothing has to be translated.
     if isinstance(tree, Mapping) and (file.parent / "checkpoints").is_dir():
         return ForeignSettings(message("{path} belongs to a run.", path=path), [f"resume.run={file.parent}"])
     found = translate_tree(path, tree) if isinstance(tree, Mapping) else None
@@ -67,6 +68,7 @@ def translate_tree(path: str, tree: Mapping[Any, Any]) -> ForeignSettings | None
     known = {name: entries for name in settings if (entries := find_names(name))}
     if not known:
         return None
+    # A name such as learning_rate has several owners; the file belongs to the owner of most of its names.
     owner = Counter(entry.owner for entries in known.values() for entry in entries).most_common(1)[0][0]
     return _translate(path, owner, settings, known)
 
@@ -84,8 +86,10 @@ def _translate(
             continue  # a mapping is DeepSpeed's own config
         found = translate_entry(entry, _to_text(value))
         if not entry.words:
+            # "Not needed" notes a setting whose work is done here anyway, so it is not listed as missing.
             left += [name] if not str(entry.note.template).startswith("Not needed") else []
         elif found.is_copied:
+            # By parameter, so that two settings for the same one give one word, the later one.
             words |= {word.partition("=")[0]: word for word in found.words}
         is_computed = name in (*PER_DEVICE, *STEPS)  # together they are the batch size
         if not is_computed and (not entry.words or not found.is_copied):
@@ -126,6 +130,7 @@ def _to_text(value: Any) -> str:
 def _flatten(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     """Yields settings by the last part of their names: litgpt's `train: {epochs: 1}` is `epochs`."""
     for key, value in tree.items():
+        # The value of a known name may be a mapping itself, such as DeepSpeed's config.
         if isinstance(value, Mapping) and not find_names(str(key)):
             yield from _flatten(value)
         else:
@@ -143,6 +148,7 @@ def _load(file: Path) -> Any:
             return tomllib.loads(text)
         import yaml
 
+        # YAML refuses tabs in indentation, which files written by hand have.
         return yaml.safe_load(re.sub(r"\t", "  ", text))
     except (ValueError, yaml.YAMLError):
         return None

@@ -39,6 +39,7 @@ def find_strategy(value: str) -> str | None:
     parts = set(re.split(r"[\s,\[\]'\"]+", lower))
     known = [words for part, words in PARTS.items() if part in parts]
     stage = STAGE.search(lower)
+    # A word of FSDP decides before a stage of ZeRO, and the mere name of either comes last.
     if known:
         words = known[0]
     elif stage is not None:
@@ -59,6 +60,7 @@ def translate_config(config: Mapping[str, Any]) -> str:
         part.get("device", "none") for name in ("offload_optimizer", "offload_param")
         if isinstance(part := zero.get(name), Mapping)
     ]
+    # cpu_offload is DeepSpeed's older key for offload_optimizer.
     moves = any(device != "none" for device in devices) or zero.get("cpu_offload") is True
     return f"{words} {OFFLOAD}" if moves else words
 
