@@ -43,6 +43,7 @@ class CallForm:
     after: Any = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        # The dataclass is frozen, so its computed fields are set past its own __setattr__.
         object.__setattr__(self, "begin", regex.compile(self.mark))
         object.__setattr__(self, "before", regex.compile(self.opening) if self.opening else self.begin)
         object.__setattr__(self, "after", regex.compile(r"\s*" + self.closing) if self.closing else None)
@@ -133,6 +134,7 @@ def find_form(render: Render, read_back: ReadBack) -> CallForm | None:
         {"type": "function", "id": f"abcdefgh{n}", "function": {"name": tool["function"]["name"], "arguments": given}}
         for n, (tool, given) in enumerate(zip(PROBE_TOOLS, PROBE, strict=True))
     ]
+    # Two calls first, because only they show what separates one call from the next.
     for count in (2, 1):
         asked = Conversation((Message("user", "Hello"), Message("assistant", "", tuple(calls[:count]))), PROBE_TOOLS)
         try:

@@ -45,6 +45,7 @@ def read_table(path: Path, kind: str) -> Iterator[tuple[Place, Any] | Bad]:
                     number += 1
                     place = Place(str(path), number)
                     yield Bad(place, "record", lines.describe_too_long()) if row is None else (place, row)
+    # `read_records` words the errors of the system.
     except (DataError, OSError, EOFError):
         raise
     # pyarrow raises ArrowException, ValueError, SystemError, OverflowError and more on damaged files.
@@ -72,6 +73,7 @@ def _read_batches(file: IO[bytes], kind: str) -> Iterator[Any]:
                 batch.validate(full=True)
                 yield batch
         return
+    # A file of Arrow has a footer with the places of its batches; a stream, as HF datasets writes it, has none.
     mark = file.read(6)
     file.seek(0)
     opened = pa.ipc.open_file(file) if mark == b"ARROW1" else pa.ipc.open_stream(file)

@@ -151,6 +151,7 @@ class _MicroBatches(Dataset[Any]):
 
     def __getitem__(self, cut: Cut) -> dict[str, Any]:
         if self.filler is not None and not cut.rows:
+            # The model computes the filler, but it counts as no row and no token.
             return self[replace(cut, rows=[self.filler])] | {"rows": [], "tokens": 0, "filler": True}
         if not isinstance(self.rows, PreferenceDataset):
             return collate(self.rows, cut.rows, cut.targets)
@@ -162,6 +163,7 @@ class _MicroBatches(Dataset[Any]):
     def _ahead(
         self, rows: PreferenceDataset, cut: Cut, mine: list[list[int]], step: list[int]
     ) -> Iterator[dict[str, Any]]:
+        # Drawn over the rows of all processes, so that the pairs do not depend on the number of processes.
         partner = (
             pair_mismatched(step, [rows.prompt(n) for n in step], cut.seed) if self.ahead is Ahead.mismatched else None
         )

@@ -107,6 +107,7 @@ def convert_judged(record: Fields) -> dict[str, Any]:
     one_exchange = record.has("instruction") or not (record.has("messages") or record.has("conversations"))
     messages, _ = convert_alpaca(record) if one_exchange else convert_openai(record)
     assert messages is not None
+    # Turns after the last answer can be cut for learning, but a label judges the last turn.
     if NOT_ANSWERED in record.reading.remarks:
         raise Wrong("messages", "the last turn is not an answer: there is no answer to judge")
     _refuse_unlearned(messages[-1], "messages")
@@ -114,6 +115,7 @@ def convert_judged(record: Fields) -> dict[str, Any]:
 
 
 def _said(turns: Sequence[Turn], but_system: bool = False) -> list[Message]:
+    # Two prompts are equal whether or not their turns are learned.
     messages = [replace(turn.message, learned=True) for turn in turns]
     return [message for message in messages if not (but_system and message.role == "system")]
 

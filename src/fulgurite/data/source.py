@@ -290,6 +290,7 @@ class Source:
 
     def _detected(self, path: Path) -> Format:
         seen: list[Any] = []
+        # The first record with a known form decides for the whole file.
         for record in self._sample(path):
             renamed = rename_keys(record, self.columns)
             found = formats.detect_format(renamed, self.reads)

@@ -137,6 +137,7 @@ def suggest_columns(
         return None
 
     def fits(columns: Mapping[str, str]) -> bool:
+        # Most are enough: a few damaged records must not hide the right columns.
         return 2 * sum(is_read(record, columns) for record in objects) > len(objects)
 
     # Most likely columns first; each mapping is tried on the records until one fits most of them.
@@ -219,6 +220,7 @@ def _list_further(names: Sequence[str], columns: Mapping[str, str]) -> Iterable[
     """Yields further fields that a record may have, each with a column that is not read yet."""
     used = {*columns, *columns.values()}
     for ours, aliases in FURTHER.items():
+        # A field under its own name is read anyway, and `input` belongs to `instruction`.
         if ours in names or (ours == "input" and "instruction" not in columns):
             continue
         found = [name for alias in aliases for name in names if alias in name.lower().split(".") and name not in used]

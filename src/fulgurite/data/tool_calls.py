@@ -74,6 +74,7 @@ def _read_tool(tool: Any, place: str, reading: Reading) -> Mapping[str, Any]:
         plain = {"type": "function", "function": function}
     if not isinstance(function, Mapping):
         raise Wrong(f"{place}.function", "expected an object with a name, found {kind}", kind=describe_kind(function))
+    # The place in the record itself, which may lack the outer object.
     _read_name(function, f"{place}.function" if "function" in tool else place)
     return {"type": "function"} | plain
 

@@ -214,6 +214,7 @@ def hold_out(classes: list[type[Option]], taught: set[str]) -> list[Talk]:
 
 
 def _hash(text: str) -> int:
+    # Not hash(), which is another number for the same text in each process.
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
@@ -222,6 +223,7 @@ def merge_talks() -> tuple[list[Talk], list[Talk]]:
     its subject is not."""
     pieces, classes = read_written(), list_own_options()
     train = [t for t in pieces if not t.held_out]
+    # Half as many as the written ones: at most a third of the training part.
     more = derive_talks(classes, len(train) // 2)
     taught = {t.subject for t in train + more}
     out = [t for t in pieces if t.held_out] + hold_out(classes, {t.subject for t in more})
