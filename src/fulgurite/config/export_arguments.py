@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from fulgurite.config.arguments import parse
 from fulgurite.config.choices import HUB_ID
+from fulgurite.config.described import DescribedEnum
 from fulgurite.config.guard import Allowed, split_allowed
 from fulgurite.config.paths import check_run_folder
 from fulgurite.config.schema import Empty, knob
@@ -38,6 +39,13 @@ class GgufType(StrEnum):
     F16 = "F16"
     BF16 = "BF16"
     Q8_0 = "Q8_0"
+
+
+class Quantization(DescribedEnum):
+    """The form in which bitsandbytes stores the matrices of an exported folder."""
+
+    nf4 = "nf4", "Four bits a weight, as in QLoRA, with quantised scales."
+    int8 = "int8", "Eight bits a weight; columns with outliers are computed in 16 bits (LLM.int8)."
 
 
 @dataclass(slots=True)
@@ -73,6 +81,12 @@ class Export:
         source="llama.cpp docs, tools/quantize",
         advice="Q8_0 is half as large; the export prints how far its logits move.",
         empty=Empty("F16"), memory="F32 has 4 bytes a weight, F16 and BF16 2, Q8_0 1.06.",
+    )
+    quantize: Quantization | None = knob(
+        None, "Store the matrices with bitsandbytes in four or eight bits; transformers loads the folder as it is.",
+        source="QLoRA, https://arxiv.org/abs/2305.14314; LLM.int8, https://arxiv.org/abs/2208.07339",
+        advice="Quantise for a server with little memory, not to train further; the export prints how far logits move.",
+        empty=Empty("not quantised"), memory="nf4 has about 0.5 bytes a weight, int8 1; embeddings stay as they are.",
     )
     modelfile: bool = knob(
         False, "Write Ollama's Modelfile beside the model: the chat template in Go's template language, and the stops.",
@@ -127,6 +141,12 @@ def check_form(config: Export) -> None:
         raise RequestError(
             "dtype={dtype} is for format=safetensors; with format=gguf write gguf_type=F16 or another.",
             dtype=config.dtype,
+        )
+    if config.quantize is not None and (gguf or config.dtype is not None or not config.merge):
+        raise RequestError(
+            "quantize={kind} writes a merged folder of its own types; leave out dtype, merge=false and format=gguf "
+            "(gguf_type=Q8_0 is the quantised form there).",
+            kind=config.quantize,
         )
     if not gguf and config.gguf_type is not None:
         raise RequestError("gguf_type={type} is for format=gguf; add format=gguf.", type=config.gguf_type)

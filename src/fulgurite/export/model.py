@@ -6,6 +6,7 @@ An export succeeds only if the folder, read back, gives the same logits.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from fulgurite.config.export_arguments import Export, ExportFormat, GgufType, read
+from fulgurite.config.export_arguments import Export, ExportFormat, GgufType, Quantization, read
 from fulgurite.config.registry import import_plugins
 from fulgurite.data.template_agreement import describe_difference
 from fulgurite.errors import ModelError
-from fulgurite.export import gguf, modelfile
+from fulgurite.export import gguf, modelfile, quantized
 from fulgurite.export.adapter import load_fresh_base, put_on, refuse_apart, round_adapter, write_adapter
 from fulgurite.export.card import write_card
 from fulgurite.export.dtype import cast, choose_written_dtype
@@ -27,6 +28,7 @@ from fulgurite.export.push import push_folder, read_token
 from fulgurite.export.result import Written
 from fulgurite.language.message import UserMessage, message
 from fulgurite.model.generation_config import select_valid
+from fulgurite.model.quiet import silence
 from fulgurite.model.unwrap import unwrap_model
 from fulgurite.run.load import LoadedRun, load_run
 from fulgurite.text.console import show
@@ -76,6 +78,14 @@ def describe_export(loaded: LoadedRun, config: Export, out: Path, written: Writt
         difference=written.difference,
     )]
     exact = "gguf_type=F32" if config.format is ExportFormat.gguf else "dtype=float32"
+    if config.quantize is not None:
+        lines.append(message(
+            "Quantising to {kind} changed the {what} by {difference:.1e} of the largest.",
+            kind=kind, what=what, difference=written.rounding,
+        ))
+        if written.rounding > COARSE:
+            lines.append(message("warning: {kind} is too coarse for this model; leave out quantize.", kind=kind))
+        return [*lines, *written.notes]
     if written.rounding:
         lines.append(message(
             "Rounding to {dtype} changed the {what} by {difference:.1e} of the largest; {exact} keeps every bit.",
@@ -98,6 +108,8 @@ def write(loaded: LoadedRun, out: Path, config: Export) -> Written:
         return write_gguf_folder(loaded, out, config)
     if config.modelfile:
         (out / modelfile.NAME).write_text(modelfile.write_modelfile(loaded.template, "."), encoding="utf-8")
+    if config.quantize is not None:
+        return write_quantized_folder(loaded, out, config.quantize)
     dtype = choose_written_dtype(config.dtype, loaded.run.model)
     if loaded.run.stage.gives_rewards:
         from fulgurite.export.reward import write_reward
@@ -155,6 +167,21 @@ def write_gguf_folder(loaded: LoadedRun, out: Path, config: Export) -> Written:
     again = gguf.read_logits(out / gguf.NAME, lambda read: logits(read, loaded.tokenizer))
     difference = max(relative(exact, before), compare(again, rounded, "exported"))
     return Written(difference, str(kind), relative(rounded, exact))
+
+
+def write_quantized_folder(loaded: LoadedRun, out: Path, kind: Quantization) -> Written:
+    """Writes the merged model quantised, reads it back and compares. Raises ModelError as `write` does."""
+    if loaded.run.stage.gives_rewards:
+        raise ModelError("quantize is for models that write text, and this one gives rewards; leave it out.")
+    before, notes = logits(loaded.model, loaded.tokenizer), write_generation_settings(loaded)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".whole-") as whole:
+        exact, _ = write_whole(loaded, Path(whole), torch.float32, before)
+        model = quantized.quantize_folder(Path(whole), out, kind)
+    loaded.tokenizer.save_pretrained(out)
+    with silence():  # bitsandbytes warns of casts at every layer
+        rounded = logits(model, loaded.tokenizer)
+        difference = max(relative(exact, before), verify(loaded, out, rounded, adapter=False))
+    return Written(difference, str(kind), relative(rounded, exact), notes)
 
 
 def merge_adapter(loaded: LoadedRun, before: Tensor) -> tuple[Any, Tensor]:
