@@ -44,6 +44,7 @@ class Freezable:
 class FrozenList(list[T]):
     """A list that cannot be changed. It equals a list of the same items, and is one to OmegaConf, JSON and peft."""
 
+    # every method of list that changes it
     append = extend = insert = remove = pop = clear = sort = reverse = _refuse
     __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
 
@@ -81,6 +82,7 @@ def freeze(node: Any) -> Any:
     replaced by frozen ones."""
     if _is_part(node):
         for field in fields(node):
+            # past our own __setattr__, which refuses if the node was frozen before
             object.__setattr__(node, field.name, freeze(getattr(node, field.name)))
         object.__setattr__(node, "_frozen", True)
     elif isinstance(node, list):
@@ -93,6 +95,7 @@ def freeze(node: Any) -> Any:
 def thaw(node: Any) -> Any:
     """Returns a copy of a config that may be changed; for fulgurite.config alone."""
     if _is_part(node):
+        # without __init__: the values were checked when the original was made; `_frozen` is no field and is not copied
         made = object.__new__(type(node))
         for field in fields(node):
             setattr(made, field.name, thaw(getattr(node, field.name)))
