@@ -29,6 +29,7 @@ def plot_loss(loss: str, given: dict[str, float], width: int = 80, height: int =
     beta = given.get("beta", get_row(loss).beta)
     margin = 9
     columns = width - margin - 3
+    # a braille cell has two columns of dots
     margins, values = compute_course(loss, 2 * columns, **given)
     low, high = min(values), max(values)
     ticks = {0: _shorten(high), height // 2: _shorten((low + high) / 2), height - 1: _shorten(low)}
@@ -61,6 +62,7 @@ def describe_loss(loss: str, beta: float) -> str:
 def draw_curve(values: Sequence[float], left: str, middle: str, right: str, label: str, zero: bool = False) -> str:
     """A small picture of values from left to right, its range at the left edge; `zero` marks the middle."""
     low, high = min(values), max(values)
+    # SVG counts y from the top, so that the highest value has y = 0; a flat curve has no range to divide by
     step, scale = WIDTH / (len(values) - 1), HEIGHT / ((high - low) or 1)
     points = " ".join(f"{i * step:.1f},{HEIGHT - (v - low) * scale:.1f}" for i, v in enumerate(values))
     mark = f'<line class="zero" x1="{WIDTH / 2:g}" y1="0" x2="{WIDTH / 2:g}" y2="{HEIGHT}"/>' if zero else ""

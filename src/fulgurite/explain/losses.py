@@ -29,10 +29,12 @@ def compute_value(
         case "hinge":
             return max(0.0, 1 - score)
         case "ipo":
+            # IPO regresses the margin to 1 / (2 beta), https://arxiv.org/abs/2310.12036
             return (margin - 1 / (2 * beta)) ** 2
         case "robust":
             return (smoothing * _log_sigmoid(-score) - (1 - smoothing) * _log_sigmoid(score)) / (1 - 2 * smoothing)
         case "exo_pair":
+            # KL divergence of the model's preference from the label, which is 1 - smoothing to smoothing
             first = _sigmoid(score) * (_log_sigmoid(score) - math.log1p(-smoothing))
             return first + _sigmoid(-score) * (_log_sigmoid(-score) - math.log(smoothing))
         case "nca_pair":
@@ -77,15 +79,18 @@ def compute_course(loss: str, points: int = 121, **given: float) -> tuple[list[f
         "tau": given.get("tau", found.tau or 0.05),
     }
     edge = compute_span(loss, beta)
+    # from -edge to edge, both included; the middle is a margin of 0 if `points` is odd
     margins = [edge * (2 * i / (points - 1) - 1) for i in range(points)]
     return margins, [compute_value(loss, x, beta, **rest) for x in margins]
 
 
 def _sigmoid(x: float) -> float:
+    # the exponent is never positive, so that exp does not overflow
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
 def _log_sigmoid(x: float) -> float:
+    # log sigmoid(x) = -log(1 + exp(-x)); for negative x the equal x - log(1 + exp(x)), which does not overflow
     return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
 
 
@@ -94,4 +99,5 @@ def _smooth(score: float, smoothing: float) -> float:
 
 
 def _log_odds(logp: float) -> float:
+    # log(p / (1 - p)) with p = exp(logp); -expm1(logp) is 1 - p without cancellation if p is near 1
     return logp - math.log(-math.expm1(logp))

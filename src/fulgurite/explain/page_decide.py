@@ -64,6 +64,7 @@ def build_answers_json() -> str:
                 pieces = [number_piece(numbers, piece) for piece in _list_pieces(data, machine, shape)]
                 found.setdefault(data.key, {}).setdefault(machine.key, {})[shape.label] = pieces
     text = json.dumps({"pieces": list(numbers), "answers": found}, ensure_ascii=False, separators=(",", ":"))
+    # a `</script>` in a text would end the element that holds this JSON
     return text.replace("</", "<\\/")
 
 

@@ -39,6 +39,7 @@ def link_names(source: str) -> str:
     for name, address in find_links(source):
         if address not in source:
             html = re.sub(
+                # not inside a word, an address or a link that was made before; the first mention only
                 rf"(?<![\w/>-]){re.escape(escape(name))}(?![\w+<-])",
                 f'<a href="{address}">{escape(name)}</a>',
                 html,
@@ -90,6 +91,7 @@ def is_translated(sentence: UserMessage) -> bool:
     """Returns whether a sentence and the sentences in it exist in the language in use."""
     inner = [fact for fact in sentence.facts.values() if isinstance(fact, UserMessage)]
     known = get_language() == "en" or sentence.template in load_messages(get_language())
+    # a template without letters of its own, such as `{a}, {b}`, is the same in every language
     bare = not re.search(r"[^\W\d_]", PLACE.sub("", sentence.template))
     return (known or bare) and all(map(is_translated, inner))
 
@@ -164,6 +166,7 @@ class Scale:
 def build_scale(legal: Range, known: Sequence[float]) -> Scale:
     """Returns a scale for the known values: logarithmic if they or their legal range span decades."""
     low, high = min(known), max(known)
+    # only positive values have a logarithm
     if low > 0:
         bottom = max(low / BEYOND, legal.low or 0)
         top = min(high * BEYOND, high * BEYOND if legal.high is None else legal.high)

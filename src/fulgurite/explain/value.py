@@ -45,6 +45,7 @@ def judge_value(knobs: Sequence[Knob], text: str, chosen: Mapping[str, str]) -> 
     group = knobs[0].group.partition(".")[0]
     options: dict[str, str] = {**read_default_options(), **chosen}
     owner = options.get(group, "")
+    # the declaration of the chosen option; a parameter of the run itself belongs to none
     knob = next((k for k in knobs if k.option in (owner, "")), None)
     if knob is None:
         if group in chosen:
@@ -89,6 +90,7 @@ def _compare(knob: Knob, value: Any, usual: Any, context: str) -> UserMessage:
     if usual is None or not isinstance(value, int | float) or isinstance(value, bool):
         return message("{path}={value} is allowed; no range is usual for it.", **facts)
     facts["usual"] = format_usual(usual)
+    # of a list of usual values only the smallest and the largest count
     low, high = (usual.low, usual.high) if isinstance(usual, Range) else (min(usual), max(usual))
     if low is not None and value < low:
         times = _format_times(low / value) if value > 0 else ""
