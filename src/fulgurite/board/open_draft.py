@@ -61,6 +61,7 @@ def open_text(line: str, allow_code: bool = False) -> Opened:
         words = shlex.split(line.replace("\\\n", " "))
     except ValueError as error:
         raise ConfigError("The quotes of this command line do not match.") from error
+    # a line copied from a terminal begins with its prompt and the command
     while words and words[0] in ("$", *PROGRAM):
         words.pop(0)
     return open_words(words, allow_code)
@@ -143,6 +144,7 @@ def _read_word(knob: Knob, word: str, knobs: Mapping[str, Knob]) -> str | dict[s
     found = read_value(quote_typed(word, knobs).partition("=")[2], keep_quotes=True)
     if found is UNREADABLE:
         raise DraftError(message("{word} is left out: it cannot be read.", word=word), knob.path)
+    # by name: the classes are Hydra's, which the server does not import to start
     if type(found).__name__.endswith("Sweep"):
         raise DraftError(message("{word} is left out: the page makes one run, with one value.", word=word), knob.path)
     if found is None or found == "":
@@ -201,6 +203,8 @@ def _open_own(tree: Mapping[str, Any], text: str, allow_code: bool) -> Opened:
     opened = Opened()
     words = [word for line in TOGETHER.findall(text) for word in line.split()]
     words += list(_list_defaults(tree.get("defaults")))
+    # A run's config.yaml has every value and no defaults list: only what differs from the default was chosen. A file
+    # that the page wrote has only what was chosen.
     whole = "defaults" not in tree
     config = add_strategy(rename_config({str(k): v for k, v in tree.items() if k != "defaults"}))
     words += [f"{group}={choice}" for group, choice in _list_options(config)]
@@ -231,6 +235,7 @@ def _list_defaults(entries: Any) -> Iterator[str]:
     """Yields words for the entries of Hydra's defaults list that choose an option of a group."""
     for entry in entries if isinstance(entries, Sequence) and not isinstance(entries, str) else ():
         for key, value in entry.items() if isinstance(entry, Mapping) else ():
+            # an entry such as `override /optim@pkg: adamw` names the group between the slash and the @
             group = str(key).removeprefix("override ").strip().lstrip("/").partition("@")[0]
             names = f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
             if group in GROUPS or group in PRESETS:

@@ -55,6 +55,7 @@ class RunWatcher:
         assert self._folder is not None
         folder = self._folder
         files, now = _sign_files(folder, FILES), time.monotonic()
+        # nothing was written, and the process was known to be alive a moment ago
         if files == self._files and now - self._tested < LOCK_EVERY:
             return []
         changed = [name for name, old, new in zip(FILES, self._files or [()] * len(FILES), files, strict=True)
@@ -80,6 +81,7 @@ class RunWatcher:
         found = reader.read_after(self._mark) if self._mark and self._sent <= MOST_SENT else None
         if found is None:
             self._sent = 0
+            # the curves are thinned out, but a step that a finding is about keeps its point
             steps = [row["step"] for row in self._found or read_findings(folder)]
             answer = reader.describe(self._points, steps)
             self._mark = answer["after"]

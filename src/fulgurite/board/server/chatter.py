@@ -126,6 +126,7 @@ async def _read_line(process: asyncio.subprocess.Process) -> dict[str, Any] | No
 
 async def _describe_end(process: asyncio.subprocess.Process) -> Any:
     status = await process.wait()
+    # a negative status is the number of the signal that ended it: ours, or that of a system without memory
     if status < 0:
         return message("The process that answers was ended, by another question or because memory ran out; ask again.")
     return message("The process that answers has ended; ask again.")
@@ -139,6 +140,7 @@ def _send(process: asyncio.subprocess.Process, line: dict[str, Any]) -> None:
 def read_conversation(body: dict[str, Any]) -> tuple[list[dict[str, str]], int]:
     """Returns the messages and the longest answer of a request. Raises ConfigError."""
     given, most = body.get("messages"), body.get("max_new_tokens", 512)
+    # nothing of the body is trusted: the types are tested before anything is read from them
     right = isinstance(given, list) and 0 < len(given) <= MOST_MESSAGES and all(isinstance(m, dict) for m in given)
     messages = [{"role": m.get("role"), "content": m.get("content")} for m in given] if right and given else []
     if not all(m["role"] in ROLES and isinstance(m["content"], str) for m in messages) or not messages:

@@ -107,6 +107,7 @@ class Planner:
         await process.stdin.drain()
         line = await process.stdout.readuntil(b"\n")
         answer = json.loads(line)
+        # an answer to another request: the pipe is out of step, and only a new worker mends that
         if answer["id"] != self._number:
             raise ValueError(line[:100])
         return int(answer["status"]), dict(answer["body"])
@@ -115,6 +116,7 @@ class Planner:
         """Returns the worker that is up, or a new one. It ends when its input is closed, which the end of this process
         does as well."""
         if self._process is None or self._process.returncode is not None:
+            # the later wins: times that a person has set stay, the number of threads does not
             environment = {**HUB_TIMES, **os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
             self._process = await asyncio.create_subprocess_exec(
                 *self.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=self.base,

@@ -59,6 +59,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ends the server; a second signal does not wait for answers that are under way."""
+        # in this order: at the first signal should_exit is still false
         self.force_exit = self.should_exit
         self.should_exit = True
 

@@ -113,12 +113,14 @@ def find_stages(data: Data, stage: str, seed: int) -> tuple[list[str], Fulgurite
     """Returns the stages that read the format of the data, the usual one for it first, and the error of `stage`."""
     found: dict[str, Source] = {}
     failed: FulguriteError = DataError()
+    # the chosen stage is tried first, and its error is the one that is kept
     for name in dict.fromkeys([stage, *list_options("stage")]):
         try:
             found[name] = build(data, stage=name, seed=seed)
         except RequestError as error:
             failed = failed if failed.message else error
     usual = {STAGE.get(source.formats[0]) for source in found.values() if source.formats}
+    # sorted keeps the order of equals: the stages usual for the format come first, the others as they were
     return sorted(found, key=lambda name: name not in usual), failed
 
 
@@ -161,6 +163,7 @@ def show_examples(data: Data, source: Source, head: Head, make_template: Callabl
     end = time.monotonic() + SECONDS_TOKENIZING
     for example, learned, second in _tokenize(data, source, head.examples, template):
         whole = len(learned.ids)
+        # of a pair the longer side counts: `second` is the place at which the rejected answer begins
         lengths.append(max(second, whole - second) if second is not None else whole)
         if len(shown) < MOST_SHOWN:
             shown += _list_sides(example, learned, second, source.reads.prompts)

@@ -131,6 +131,7 @@ def make_finite(value: Any) -> Any:
         return [make_finite(item) for item in value]
     if value is None or isinstance(value, bool | int):
         return value
+    # a scalar of numpy or torch
     return value.item() if hasattr(value, "item") else str(value)
 
 
@@ -138,6 +139,7 @@ def read_requests(stream: IO[bytes], waiting: queue.SimpleQueue[bytes]) -> None:
     """Passes lines on; ends the process when the server has closed the stream, whatever it is doing."""
     for line in stream:
         waiting.put(line)
+    # sys.exit would end this thread alone
     os._exit(0)
 
 
