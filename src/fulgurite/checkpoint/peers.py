@@ -35,6 +35,7 @@ class Peers:
         would pickle."""
         own = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) if text else torch.zeros(0).byte()
         sizes = self._gather(torch.tensor(len(own), device=self._device)).reshape(-1).tolist()
+        # Gathered tensors must have one size, so the lengths are exchanged first.
         padded = torch.zeros(max([*sizes, 1]), dtype=torch.uint8, device=self._device)
         padded[: len(own)] = own.to(self._device)
         rows = self._gather(padded).reshape(self.size, -1).cpu()
@@ -54,6 +55,7 @@ class Peers:
             raised = error
         own = {"value": found} if raised is None else {"error": _describe(raised, self.rank)}
         answers = [json.loads(text) for text in self.exchange(json.dumps(own))]
+        # Only after the exchange: the others wait for the answer of this process.
         if raised is not None:
             raise raised
         failed = [answer["error"] for answer in answers if "error" in answer]
