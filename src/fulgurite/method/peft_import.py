@@ -34,8 +34,10 @@ def compile_at_first_call() -> Iterator[None]:
     compile_now: Callable[..., Any] = torch.compile
 
     def compile_later(function: Any = None, **options: Any) -> Any:
+        # `@torch.compile(...)` with options: the function follows in a second call.
         if function is None:
             return functools.partial(compile_later, **options)
+        # A module has attributes that a function in its place would lack, so it is compiled now.
         if not inspect.isfunction(function):
             return compile_now(function, **options)
         compiled: list[Any] = []

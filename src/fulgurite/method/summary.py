@@ -17,6 +17,7 @@ def table(trained: Iterable[tuple[str, int]], whole: int) -> str:
     are one row."""
     found: dict[str, tuple[list[int], int]] = {}
     for name, count in trained:
+        # The first number between two dots is that of the layer.
         number = NUMBER.search(name)
         key = _key(name)
         layers, total = found.setdefault(key, ([], 0))
