@@ -53,5 +53,6 @@ def restore_hyperparameters(
         # LambdaLR multiplies base_lrs at each step, and restored its own from the checkpoint.
         scheduler.base_lrs = [made["initial_lr"] for made in groups]
         for group, peak, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+            # The rate of the schedule at the checkpoint's step, from the peak of this run's config.
             group["lr"] = peak * factor(scheduler.last_epoch)
         set_last_lrs(scheduler, [group["lr"] for group in optimizer.param_groups])

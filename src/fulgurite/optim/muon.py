@@ -24,6 +24,7 @@ def build(config: c.Muon, module: nn.Module) -> Optimizer:
         raise ConfigError(
             "optim=muon found no trained matrix inside the model, and it updates only these; use optim=adamw."
         )
+    # match_rms_adamw scales an update to the size of AdamW's, so that rates of AdamW can be used.
     fit = "match_rms_adamw" if config.scale is c.MuonScale.rms else "original"
     parts: list[Optimizer] = [Muon(matrices, lr=lr, momentum=config.momentum, ns_steps=config.ns_steps,
         adjust_lr_fn=fit)]
