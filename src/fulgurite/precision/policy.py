@@ -71,5 +71,6 @@ def _choose(device: str) -> tuple[type[c.Precision], UserMessage]:
 
 def cpu_multiplies_bf16() -> bool:
     """Returns whether the CPU has bf16 matrix instructions (avx512_bf16 or AMX on x86, bf16 on ARM)."""
+    # A torch without this function counts as a CPU without bf16.
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
