@@ -46,6 +46,7 @@ class StageData(LightningDataModule):  # type: ignore[misc]
     def train_dataloader(self) -> DataLoader[Any]:
         """Builds the loader of micro-batches from the Trainer's step to the end of its epoch."""
         if isinstance(self.order, StepSampler):
+            # Known only now: the sampler is older than the Trainer.
             self.order.rank = self.rank
         stage, workers = self.stage, self.stage.run.trainer.num_workers
         return build_train_loader(

@@ -55,6 +55,7 @@ class PreferenceModule(StageModule):
         elif run.stage.reference is None and run.stage.reference_mode is ReferenceMode.copy:
             reference = Frozen(policy.replace_model(copy.deepcopy(model)))
         self._parts: dict[str, Any] = {"policy": policy, "reference": reference, "other": None}
+        # Another model as the reference differs from the policy at the start, so there is nothing to check.
         self._checked = not self.refers or run.stage.reference is not None
 
     @property
@@ -207,6 +208,7 @@ class DpoStage(PreferenceModule):
     def compute_total_loss(self, batch: Batch) -> Tensor:
         """Returns the sum over the micro-batch's pairs."""
         policy_S, reference_S = self.compute_answers(batch)
+        # The tokens of each answer: prompt and padding have a target of -100.
         count_S = (batch["targets"] >= 0).sum(1)
         losses_B = self.compute_losses(policy_S, reference_S, count_S, batch)
         if self.is_starting():
@@ -359,6 +361,7 @@ class KtoStage(PreferenceModule):
         losses_B = losses.kto(ratio_B, good_B, self._kl, *weights)
         if self.is_starting():
             self.check_start(
+                # At the start every log ratio is 0, and so is the baseline.
                 losses_B.detach(), losses.kto(torch.zeros_like(ratio_B), good_B, torch.zeros_like(self._kl), *weights)
             )
         # A bad answer counts as learned if its value is negative.

@@ -220,6 +220,7 @@ def check_signature(function: Callable[..., Any], word: str) -> Callable[..., An
     keywords = dict.fromkeys(["prompts", "answers", *named, "another_column"])
     try:
         signature.bind(**keywords)
+        # A function of **columns alone fits; one that names parameters must name the answers.
         fits = not named or "answers" in named
     except TypeError:
         fits = False
@@ -262,6 +263,7 @@ def compute_rewards(
         sum(w * each[r.name][i] for r, w in zip(rewards, weights, strict=True)) for i in range(len(answered.answers))
     ]
     for i, x in enumerate(total):
+        # `not <=` instead of `>`, so that NaN is refused too.
         if not abs(x) <= LARGEST:
             raise RequestError(
                 "stage.reward_weights={weights} makes a reward of {given:g} for {answer}; rewards must be between "
@@ -306,6 +308,7 @@ def _refuse_shape(name: str, given: Any) -> None:
             "stage.reward={name} returned nothing (None); it must return a list with a number for each answer.",
             name=name,
         )
+    # A set has no order, a mapping is iterated by its keys, and a text by its characters.
     if isinstance(given, Mapping | Set | str | bytes) or not (hasattr(given, "__len__") and hasattr(given, "__iter__")):
         raise RequestError(
             "stage.reward={name} returned a value of type {type}; it must return a list with a number for each answer.",

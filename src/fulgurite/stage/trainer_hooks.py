@@ -91,6 +91,7 @@ class TrainerHooks(LightningModule):  # type: ignore[misc]
     def log_step(self) -> None:
         """Logs `step_record` and the tokens per second of the step's own time, once per optimizer step."""
         self.pace.tick()
+        # The time since the last step without the pauses in it: `trained` leaves them out.
         seconds, self._timed = self.pace.trained - self._timed, self.pace.trained
         speed = self.step_tokens_read / seconds if seconds > 0 else 0.0
         numbers = self.step_record | {"train/tokens_per_second": speed}
