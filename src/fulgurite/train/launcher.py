@@ -88,6 +88,7 @@ class Rank:
         import psutil
 
         with contextlib.suppress(psutil.Error):
+            # The first two are user and system time.
             spent = sum(psutil.Process(self.child.pid).cpu_times()[:2])
             self.idle, self.cpu = spent - self.cpu < IDLE * seconds, spent
 
@@ -137,6 +138,7 @@ class Launch:
                 child = subprocess.Popen(list(command), env=own, pass_fds=(writes,), start_new_session=True)
             finally:
                 os.close(writes)
+            # Reading a report must never wait, even if something still holds the other end open.
             os.set_blocking(reads, False)
             self.ranks.append(Rank(number, child, reads))
         before, self._started = self.signals[:1], True
@@ -169,6 +171,7 @@ class Launch:
             for rank in alive:
                 rank.poll()
             self._look(now)
+            # Once a rank has failed, or the first one has ended, the others have GRACE seconds to leave.
             first = [
                 rank
                 for rank in self.ranks
@@ -227,6 +230,7 @@ class Launch:
 
     def judge_end(self) -> tuple[int, str | UserMessage]:
         """The exit status of the command and its error line, which is empty if all is well."""
+        # The rank that ended first has the cause; `lost` reports of the others only follow from it.
         in_time = sorted(self.ranks, key=lambda rank: rank.ended or 0.0)
         reports = [rank.report for rank in in_time if rank.report is not None and not rank.report.lost]
         failed = [report for report in reports if report.status not in Interrupted.STATUSES]
@@ -327,6 +331,7 @@ def handle_signals(handle: Callable[[int, FrameType | None], None]) -> Iterator[
     """Answers the signals of HANDED_ON by `handle` inside the block, but for a hangup that is ignored, as under
     nohup."""
     before: dict[int, Any] = {number: signal.getsignal(number) for number in HANDED_ON}
+    # nohup makes its command ignore SIGHUP, which a handler of ours would undo.
     if before[signal.SIGHUP] is signal.SIG_IGN:
         del before[signal.SIGHUP]
     for number in before:

@@ -87,6 +87,7 @@ def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, ch
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     except SystemExit as left:
+        # A SystemExit that something else raised is passed on.
         if isinstance(left.__context__, KeyboardInterrupt):
             raise Interrupted(
                 "Interrupted by a KeyboardInterrupt in the training step; earlier checkpoints are whole."
