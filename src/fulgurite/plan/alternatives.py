@@ -29,6 +29,7 @@ def find_cheaper(overrides: Sequence[str], dtypes: Dtypes, facts: Facts, seen: P
     can_checkpoint = not run.stage.rolls_out and not run.private
     words: list[str] = []
     for word in _list_words(run.trainer, run.method, can_checkpoint):
+        # A later word replaces an earlier one of the same parameter, as qlora replaces lora.
         words = [w for w in words if w.partition("=")[0] != word.partition("=")[0]] + [word]
         try:
             memory = _estimate_under([*overrides, *words], dtypes, facts, seen)
@@ -57,6 +58,7 @@ def _estimate_under(words: list[str], dtypes: Dtypes, facts: Facts, seen: PlanFa
     other = compose(words)
     known = replace(facts)
     other = fill(fill(other, known, "data"), known, "steps")
+    # Building an outline takes time, and only another method has other weights.
     model = read_outline(other.run, dtypes).facts if type(other.run.method) is not type(seen.run.method) else seen.model
     lengths = seen.data.row_lengths if seen.data is not None else None
     return estimate(other.run, model, lengths, seen.machine)

@@ -28,6 +28,7 @@ def detect_machine(trainer: Trainer, processes: int, folder: Path | None) -> Mac
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Machine(kind, torch.cuda.get_device_name(), free, total, disk, bf16, processes, available())
     memory = psutil.virtual_memory()
+    # In a container the machine's free memory may be far more than the container may use.
     free, total = min([(memory.available, memory.total), *read_container_limits(Path("/sys/fs/cgroup"), memory.total)])
     return Machine(
         kind, platform.processor() or platform.machine(), free, total, disk, cpu_multiplies_bf16(), processes,

@@ -60,6 +60,7 @@ def outline_model(run: RunConfig, dtypes: Dtypes) -> tuple[Loaded, ModelFacts]:
 
     What cannot be built so (a method of a person's own that computes with weights) is loaded.
     """
+    # The form of the method that makes shapes only, since the meta device has no values.
     bare_run = replace(run, method=run.method.outlined())
     dtype = dtypes.trained if run.method.loads_trained else dtypes.frozen
     behaviour: Behaviour | None = None

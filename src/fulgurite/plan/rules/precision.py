@@ -61,4 +61,5 @@ def check_pure_bf16(seen: PlanFacts) -> Finding | None:
 def compute_unmoved(lr: float) -> float:
     """Returns the share of normally distributed weights that are so large that a step of `lr`, about Adam's, is rounded
     away."""
+    # P(|w| > 512 lr) of a normal w with deviation SPREAD is erfc(512 lr / (SPREAD sqrt(2))).
     return math.erfc(BF16_GRAIN * lr / (SPREAD * math.sqrt(2)))

@@ -95,6 +95,7 @@ def check_kto_balance(seen: PlanFacts) -> Finding | None:
             )
         )
     ratio = good / bad
+    # A remedy has three digits: the ratio that it gives may miss the range by a little.
     if 0.99 <= measure_excess(ratio, KTO_BALANCE) <= 1.01:
         return None
     if ratio > 1:
@@ -117,6 +118,7 @@ def _balance(rare: str, weight: float, now: float) -> str:
     if weight <= usual.high:
         return f"stage.{rare}_weight={weight:.3g}"
     other = "desirable" if rare == "undesirable" else "undesirable"
+    # Only the ratio of the two weights counts for the balance: both are divided by weight / usual.high.
     less = now * usual.high / weight
     return f"stage.{rare}_weight={usual.high:g} stage.{other}_weight={less:.3g}" if less >= usual.low else ""
 
