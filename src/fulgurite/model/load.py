@@ -178,6 +178,7 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words
     for word in words:
         if known.get(word, rows) < rows or words.count(word) > 1 or not word.strip():
             raise ModelError("model.add_tokens: {word!r} is a token already; leave it out.", word=word)
+    # Rows before the first new token: padding of the embedding beyond the vocabulary was never trained.
     before = min([len(tokenizer), rows, *(known[word] for word in words if word in known)])
     tokenizer.add_tokens([word for word in words if word not in known])
     ids = tokenizer.convert_tokens_to_ids(words)
@@ -187,6 +188,7 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words
         if ends is None:  # a reward model has no output layer
             continue
         weight = ends.weight
+        # The mean in float32, because a sum over the vocabulary in 16 bits loses most of its digits.
         weight[ids] = weight[:before].float().mean(0).to(weight.dtype)
     model.new_token_ids = ids
 

@@ -176,6 +176,7 @@ def compute_code_hash(folder: Path) -> str:
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         content = path.read_bytes()
+        # Name and length before each content: moving text from one file to another changes the hash.
         found.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode("utf-8", "surrogateescape"))
         found.update(content)
     return SHA + found.hexdigest()
@@ -290,6 +291,7 @@ def _is_plain(name: Any) -> bool:
 
 def _pairs(node: Any) -> Iterator[tuple[str, Any]]:
     """Yields every key and value of nested objects."""
+    # A list in place of recursion, which a deeply nested file would exhaust.
     waiting = [node]
     while waiting:
         here = waiting.pop()
@@ -316,6 +318,7 @@ def _refuse_link(folder: Path, entry: Path) -> None:
         return
     home = folder.resolve()
     target = entry.resolve()
+    # <cache>/models--NAME/snapshots/COMMIT/FILE is a link to <cache>/models--NAME/blobs/HASH.
     blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else None
     if target.parent != home and not (blobs is not None and target.parent == blobs.resolve()):
         raise ModelError(
@@ -346,8 +349,10 @@ def _download(name: str, revision: str | None, code: bool, weights: bool) -> Pat
     from huggingface_hub import snapshot_download
 
     try:
+        # Small files first: a repository that is refused costs no download of weights.
         wanted = [*SMALL, "*.py"] if code else SMALL
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"]))
+        # The cache names a snapshot's folder by its commit; a branch may have a name of 40 digits.
         if revision and COMMIT.fullmatch(revision) and folder.name != revision:
             raise ModelError(
                 "model.revision={revision} is not a commit of {name}, whose commit is {commit}; give the commit "
@@ -357,6 +362,7 @@ def _download(name: str, revision: str | None, code: bool, weights: bool) -> Pat
         if weights:
             index = folder / "model.safetensors.index.json"
             files = sorted(list_index_files(index)) if index.is_file() else ["model.safetensors"]
+            # By the commit of the first download, because the branch may have moved since.
             folder = Path(snapshot_download(name, revision=folder.name, allow_patterns=files))
     except ModelError:
         raise
