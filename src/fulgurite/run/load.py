@@ -79,6 +79,7 @@ def apply_method(method: Method, reward: bool, found: Loaded, dtypes: Dtypes) ->
     model: PreTrainedModel = build(method, found.model, dtypes)
     release_memory()
     if reward:
+        # Last, because a method freezes all that it does not train.
         head = get_head(model)
         head.to(dtypes.trained)
         head.requires_grad_(True)
@@ -149,6 +150,7 @@ def _load_adapter(folder: Path, allowed: Allowed, reward: bool) -> Loaded:
     base_name = read_adapter_base(folder)
     head = has_head(folder, check_adapter(folder), reward)
     with raise_one_error(folder, Form.adapter):
+        # Merged in float32: in 16 bits the small update would be rounded away in part.
         base = load_named(find_adapter_base(base_name, allowed), torch.float32, reward)
         if head:
             base.model = add_reward_head(base.model)
@@ -208,6 +210,7 @@ def set_weights(loaded: LoadedRun, weights: dict[str, torch.Tensor], folder: Pat
     """Gives the model of `begin_run` its trained weights. Raises CheckpointError if they are another model's."""
     model, place = loaded.model, loaded.checkpoint
     with _explain_mismatch(place, folder):
+        # Frozen weights are not in a checkpoint: strict=False, and the trained names are compared by themselves.
         differ = set(model.load_state_dict(weights, strict=False).unexpected_keys) | (
             set(list_trained_names(model)) - set(weights)
         )
