@@ -31,3 +31,14 @@ def test_the_wait_for_a_server_is_bounded(inside: str, outside: str) -> None:
     assert compose(["logger=wandb", f"logger.wandb.wait={inside}"]).run.logger["wandb"].wait == float(inside)
     with pytest.raises(ConfigError, match=r"logger\.wandb\.wait=.* is not allowed"):
         compose(["logger=wandb", f"logger.wandb.wait={outside}"])
+
+
+@pytest.mark.parametrize("given", ["a/b", "a:b", "it's", " a", "a?"])
+def test_an_id_that_wandb_refuses_is_refused_before_it_starts(given: str) -> None:
+    wandb = pytest.importorskip("wandb")
+    run = compose(["logger=wandb"]).run
+    assert "is not an id of W&B" in str(Wandb(id=given).find_refusal(run))
+    with pytest.raises(wandb.errors.UsageError):
+        wandb.Settings(run_id=given)
+    assert Wandb(id="a-b_c.d").find_refusal(run) is None
+    assert wandb.Settings(run_id="a-b_c.d").run_id == "a-b_c.d"

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from fulgurite.config.run import RunConfig
 
 
+RESERVED = ":;,#?/'"
+"""Characters that an id of a W&B run cannot have (wandb 0.31, `Settings.validate_run_id`)."""
+
+
 @dataclass(slots=True)
 class Logger(Option):
     """The declarations of every tracker."""
@@ -153,6 +157,18 @@ class Wandb(ArtifactTracker):
         raise_when="Behind a slow proxy.", lower_when="If the server is often down.",
         time="At most this many seconds, once.",
     )
+
+    def find_refusal(self, run: RunConfig) -> UserMessage | None:
+        """Refuses an id that wandb would refuse after the model is loaded, beside what every tracker refuses."""
+        if (refusal := ArtifactTracker.find_refusal(self, run)) is not None or self.id is None:
+            return refusal
+        if self.id and self.id == self.id.strip() and not set(self.id) & set(RESERVED):
+            return None
+        return message(
+            "logger.wandb.id={id!r} is not an id of W&B: it must not be empty, begin or end with a space, or contain "
+            "one of {characters}",
+            id=self.id, characters=RESERVED,
+        )
 
 
 @option("logger", "tensorboard")
