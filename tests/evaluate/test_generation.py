@@ -10,7 +10,7 @@ import torch
 
 from fulgurite.data.example import Conversation, Message
 from fulgurite.data.template import load_template
-from fulgurite.errors import ConfigError
+from fulgurite.errors import ConfigError, RequestError
 from fulgurite.evaluate.generation import Answerer, Decoding, build_answered, load_rewards, score_answers
 from fulgurite.evaluate.metrics import find_metrics
 from fulgurite.evaluate.questions import HeldOutQuestion
@@ -68,6 +68,15 @@ def test_numbers_of_answers_by_hand() -> None:
 def test_a_rule_over_a_column_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="the data have no column solution"):
         score_answers(ask("q"), [Answer("a", 1, True)], [], load_rewards(["match:solution"], torch.device("cpu")))
+
+
+def test_a_reward_that_fails_in_an_evaluation_names_no_checkpoint(tmp_path: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text("def score(prompts, answers, **columns):\n    raise KeyError('price')\n")
+    rewards = load_rewards([f"{code}:score"], torch.device("cpu"))
+    with pytest.raises(RequestError, match="failed on 1 answers: KeyError: 'price'; this evaluation is not") as found:
+        score_answers(ask("q"), [Answer("a", 1, True)], [], rewards)
+    assert "checkpoint" not in str(found.value)
 
 
 def test_rewards_get_the_conversation_and_its_functions() -> None:

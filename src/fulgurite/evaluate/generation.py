@@ -98,7 +98,7 @@ def score_answers(
     if rewards:
         answered = build_answered(questions, answers)
         check_columns(rewards, [name for name in answered.columns if name not in ("messages", "tools")])
-        of_reward = compute_rewards(rewards, [1.0] * len(rewards), answered)[1]
+        of_reward = compute_rewards(rewards, [1.0] * len(rewards), answered, in_training=False)[1]
         shown = shorten_names(of_reward)
         for name, values in of_reward.items():
             numbers[f"reward/{shown[name]}"] = statistics.fmean(values)

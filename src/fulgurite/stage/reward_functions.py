@@ -254,11 +254,11 @@ def _load_function(path: Path, name: str, word: str) -> Callable[..., Sequence[f
 
 
 def compute_rewards(
-    rewards: Sequence[Reward], weights: Sequence[float], answered: Answered
+    rewards: Sequence[Reward], weights: Sequence[float], answered: Answered, in_training: bool = True
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Returns the weighted sum for each answer, and each reward's own numbers. Raises RequestError if a reward returns
-    wrong numbers."""
-    each = {reward.name: _read_numbers(reward, answered) for reward in rewards}
+    wrong numbers; in training it names the checkpoint."""
+    each = {reward.name: _read_numbers(reward, answered, in_training) for reward in rewards}
     total = [
         sum(w * each[r.name][i] for r, w in zip(rewards, weights, strict=True)) for i in range(len(answered.answers))
     ]
@@ -273,10 +273,15 @@ def compute_rewards(
     return total, each
 
 
-def _read_numbers(reward: Reward, answered: Answered) -> list[float]:
+def _read_numbers(reward: Reward, answered: Answered, in_training: bool) -> list[float]:
     name, due = reward.name, len(answered.answers)
 
     def refuse(why: UserMessage) -> RequestError:
+        if not in_training:
+            return RequestError(
+                "The reward {name} failed on {due} answers: {reason}; this evaluation is not kept.",
+                name=name, due=due, reason=why,
+            )
         if not answered.places:
             return RequestError(
                 "stage.reward={name} failed on {due} answers: {reason}; the last checkpoint is complete.",
