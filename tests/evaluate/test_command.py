@@ -98,6 +98,12 @@ def test_a_run_is_compared_with_its_beginning(sft: Path, tmp_path: Path, capsys:
     assert main(["eval", f"judged={table}", "--json"]) == 0
     rate = json.loads(capsys.readouterr().out)
     assert rate["wins"] + rate["ties"] + rate["losses"] == 4
+    kept = read_results(sft)[-1]
+    assert kept["numbers"] == {
+        "win_rate": rate["rate"], "win_rate_low": rate["low"], "win_rate_high": rate["high"],
+    }
+    assert (kept["checkpoint"], kept["step"], kept["counts"]) == ("step-4", 4, {"judged": 4, "unjudged": 0})
+    assert kept["comparison"] == {"against": f"{sft}:start", "table": str(table)}
     assert main(["eval", f"judged={table}"]) == 0
     assert "95 % interval" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from fulgurite.config.guard import Allowed
 from fulgurite.config.schema import list_knobs
 from fulgurite.data.dataset import AnyRows
 from fulgurite.errors import ConfigError, ModelError
-from fulgurite.evaluate.comparison import compare_numbers, name_key, read_judgements, write_comparison
+from fulgurite.evaluate.comparison import Judgements, compare_numbers, name_key, read_judgements, write_comparison
 from fulgurite.evaluate.generation import Answerer, Decoding, Scored, load_rewards, score_answers
 from fulgurite.evaluate.harness import TaskOptions, check_library, find_tasks, run_tasks
 from fulgurite.evaluate.held_out import measure_held_out
@@ -24,8 +24,9 @@ from fulgurite.evaluate.report import format_result, format_win_rate
 from fulgurite.evaluate.result import EvalResult, add_result, read_results
 from fulgurite.evaluate.subject import Subject, draw_rows, load_model_subject, load_run_subject
 from fulgurite.evaluate.trackers import send_to_trackers
-from fulgurite.evaluate.win_rate import LEVEL, compute_win_rate, flatten
+from fulgurite.evaluate.win_rate import LEVEL, WinRate, compute_win_rate, flatten
 from fulgurite.language.message import message
+from fulgurite.run.sources import is_run
 from fulgurite.stage.reward_functions import Reward
 from fulgurite.text.console import say, show
 
@@ -217,10 +218,26 @@ def name_checkpoint(subject: Subject) -> str:
     return f"{subject.folder.absolute()}:{START if subject.checkpoint is None else subject.checkpoint.name}"
 
 
+def keep_judgement(path: Path, found: Judgements, rate: WinRate) -> None:
+    """Adds the win rate of a judged table to eval.json of the first model, if that is a run. Raises RequestError."""
+    name, _, checkpoint = found.first.rpartition(":")
+    folder = Path(name)
+    if not name or not is_run(folder):
+        return
+    started = checkpoint == START
+    result = EvalResult(
+        name, None if started else checkpoint, 0 if started else parse_step(Path(checkpoint)), numbers=flatten(rate),
+        counts={"judged": len(found.outcomes), "unjudged": found.unjudged}, data={"part": "table"},
+        comparison={"against": found.second, "table": str(path.absolute())},
+    )
+    add_result(folder, result.to_json())
+
+
 def judge_main(path: Path, seed: int, as_json: bool) -> int:
     """Prints the win rate of a judged table; returns 0. Raises RequestError."""
     found = read_judgements(path)
     rate = compute_win_rate(found.outcomes, seed)
+    keep_judgement(path, found, rate)
     if as_json:
         plain = dataclasses.asdict(rate) | {
             "first": found.first, "second": found.second, "unjudged": found.unjudged, "level": LEVEL,
