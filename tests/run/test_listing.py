@@ -47,6 +47,26 @@ def test_a_run_in_numbers(tmp_path: Path) -> None:
     assert run.troubles == []
 
 
+def test_the_newest_evaluation_is_shown_by_its_first_number(tmp_path: Path) -> None:
+    first, second = make(tmp_path / "a"), make(tmp_path / "b")
+    assert "evaluated" not in format_runs([summarize_run(first)])
+    rows = [{"numbers": {"loss": 9.0}}, {"numbers": {"chrf": 41.5, "cut": 0.0}}]
+    (first / "eval.json").write_text(json.dumps({"evaluations": rows}))
+    runs = [summarize_run(folder) for folder in (first, second)]
+    assert [run.to_json()["evaluated"] for run in runs] == [{"chrf": 41.5}, {}]
+    head, *lines = format_runs(runs).splitlines()
+    assert "evaluated" in head
+    assert "chrf 41.5000" in lines[0]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"evaluations": 3}', '{"evaluations": [{"numbers": {"loss": "x"}}]}'])
+def test_a_damaged_evaluation_spoils_no_listing(content: str, tmp_path: Path) -> None:
+    folder = make(tmp_path / "a")
+    (folder / "eval.json").write_text(content)
+    run = summarize_run(folder)
+    assert (run.state, run.evaluated) == ("finished", {})
+
+
 def test_runs_are_found_at_every_depth_oldest_first(tmp_path: Path) -> None:
     make(tmp_path / "2026-01-02" / "10-00_b", started=200)
     make(tmp_path / "2026-01-01" / "sweep" / "0", started=50)

@@ -45,12 +45,18 @@ HEADS = (
 )
 """The heads of the table."""
 
+EVALUATED = message("evaluated")
+"""The head of the column with the newest evaluation, if one of the runs was evaluated."""
+
+EVALUATIONS = "eval.json"
+
 
 @dataclass(slots=True)
 class RunSummary:
     """One run folder. `state` is one of STATES; died means that its process is gone.
 
-    `loss` is the mean of the last tenth of the training losses; `choices` are the options in use, by group; `given`
+    `loss` is the mean of the last tenth of the training losses; `evaluated` has the first number of the newest
+    evaluation in eval.json, by its name; `choices` are the options in use, by group; `given`
     names the choices and the parameters that a person or a preset set; `troubles` lists the files of the folder that
     could not be read.
     """
@@ -66,6 +72,7 @@ class RunSummary:
     loss: float | None = None
     val_loss: float | None = None
     best_val_loss: float | None = None
+    evaluated: dict[str, float] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, Any] = field(default_factory=dict)
     given: list[str] = field(default_factory=list)
@@ -115,6 +122,8 @@ def summarize_run(
     _read_knobs(run, origins)
     run.name = _choose_name(folder, run.knobs.get("name"))
     _read_metrics(run, folder / "metrics.jsonl", read_numbers or read_logged_numbers)
+    if (folder / EVALUATIONS).exists():
+        _read_evaluation(run, _read_json(run, folder / EVALUATIONS, read))
     return run
 
 
@@ -148,7 +157,8 @@ def format_runs(runs: Sequence[RunSummary], width: int | None = None) -> str:
         return str(message("No runs in this folder."))
     root = _find_common_folder(runs)
     wide = find_differences(runs)
-    heads = [*map(str, HEADS), *wide]
+    evaluated = any(run.evaluated for run in runs)
+    heads = [*map(str, HEADS), *([str(EVALUATED)] if evaluated else []), *wide]
     lines = [
         [
             os.path.relpath(run.folder, root),
@@ -158,6 +168,7 @@ def format_runs(runs: Sequence[RunSummary], width: int | None = None) -> str:
             _format_number(run.val_loss),
             _format_number(run.best_val_loss),
             _format_duration(run.seconds),
+            *([_format_evaluation(run)] if evaluated else []),
             *(_format_value(column[i]) for column in wide.values()),
         ]
         for i, run in enumerate(runs)
@@ -255,6 +266,16 @@ def _read_status(run: RunSummary, folder: Path, found: dict[str, Any]) -> None:
         run.seconds = None if end is None else _to_finite(end - begin)
 
 
+def _read_evaluation(run: RunSummary, found: dict[str, Any]) -> None:
+    rows = found.get("evaluations")
+    newest = rows[-1] if isinstance(rows, list) and rows else None
+    numbers = _get_mapping(newest, "numbers") if isinstance(newest, dict) else {}
+    for name, value in numbers.items():
+        if (number := _to_finite(value)) is not None:
+            run.evaluated = {name: number}
+            return
+
+
 def _read_metrics(run: RunSummary, path: Path, read_numbers: Callable[[Path], LoggedNumbers]) -> None:
     try:
         found = read_numbers(path)
@@ -317,6 +338,10 @@ def _format_steps(run: RunSummary) -> str:
 
 def _format_number(x: float | None) -> str:
     return "-" if x is None else f"{x:.4f}"
+
+
+def _format_evaluation(run: RunSummary) -> str:
+    return next((f"{name} {_format_number(value)}" for name, value in run.evaluated.items()), "-")
 
 
 def _format_value(x: Any) -> str:
