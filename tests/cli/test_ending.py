@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,3 +141,18 @@ def test_a_rank_hands_its_line_to_its_launcher(
         assert found == []
         assert seen["1 ConfigError"] == seen["1 RuntimeError"] == ""
         assert (seen["0 ConfigError"], seen["1 TrainingFailed"]) == ("error: wrong", "error: bad")
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["explain", "optim"], ["runs"]])
+def test_a_reader_that_leaves_ends_a_command_silently(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    monkeypatch.chdir(tmp_path)
+    with os.fdopen(writes, "w", encoding="utf-8") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        assert main(words) == 0
+        print("more")  # discarded: nothing is left to fail when Python exits
+        closed.flush()
+    assert capsys.readouterr().err == ""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from fulgurite.errors import FulguriteError, Interrupted, TrainingFailed, is_shortage
 from fulgurite.foreign_code import describe_error
@@ -84,7 +85,9 @@ def end(error: BaseException, debug: bool) -> int:
             return found.status
     # started by another launcher: one line, not one a process
     if rank() == 0 or (found.status == TrainingFailed.exit_status and not found.lost):
-        say_error(found.line)
+        # the reader of both streams may have left, as in `2>&1 | head`
+        with contextlib.suppress(BrokenPipeError):
+            say_error(found.line)
     return found.status
 
 
@@ -162,9 +165,21 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("DistError" in names or any(words in str(error) for words in LOST))
 
 
-def discard_output() -> None:
-    """Send further output nowhere: its reader has left, as `| head` does."""
+def flush_output() -> None:
+    """Flush stdout and stderr, and discard what a reader that has left, as `| head` does, was to get."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            discard_output(stream)
+        except (ValueError, AttributeError):  # closed, or pythonw's None
+            continue
+
+
+def discard_output(stream: TextIO | None = None) -> None:
+    """Send further output of a stream, stdout if none is given, nowhere: its reader has left, as `| head` does."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):
-        # the descriptor and not sys.stdout: what is still in its buffer is written when Python ends
-        os.dup2(nowhere, sys.stdout.fileno())
+        # the descriptor and not the stream: what is still in its buffer is written when Python ends
+        os.dup2(nowhere, (stream or sys.stdout).fileno())
+    os.close(nowhere)

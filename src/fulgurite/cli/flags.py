@@ -52,6 +52,12 @@ def read(words: Sequence[str]) -> Flags:
     return found
 
 
+def prints_only(words: Sequence[str]) -> bool:
+    """Returns whether a command line of `train` asks Hydra for text, and trains nothing."""
+    flags = {word.partition("=")[0] for word in words}
+    return not flags.isdisjoint({"--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc"})
+
+
 def _refuse_together(asked: Flags) -> None:
     """Raises ConfigError for a combination of which Hydra would die with a traceback."""
     alone = [name for name in ("--multirun", "--cfg", "--info", "--shell-completion") if name in asked.given]

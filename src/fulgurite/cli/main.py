@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fulgurite import __version__
-from fulgurite.cli.ending import discard_output, end, raise_on_signals
+from fulgurite.cli.ending import discard_output, end, flush_output, raise_on_signals
+from fulgurite.cli.flags import prints_only
 from fulgurite.cli.help import asks
 from fulgurite.cli.parser import build_parser, parse
 from fulgurite.errors import ConfigError, join_or
@@ -150,10 +151,14 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError as error:
         discard_output()
         # a reader that leaves early has what it wanted; a training that ends with it has failed
-        return 0 if given[:1] != ["train"] else end(error, debug)
+        trains = given[:1] == ["train"] and not (asks(given) or prints_only(given))
+        return end(error, debug) if trains else 0
     except BaseException as error:  # whatever it is, it is one line and a status
         return end(error, debug)
-    finally:  # a notebook that calls a command keeps its own language
+    finally:
+        # before Python exits, which would print a traceback for a reader that has left
+        flush_output()
+        # a notebook that calls a command keeps its own language
         set_language(before[0])
         if before[1] is None:
             os.environ.pop(VARIABLE, None)
