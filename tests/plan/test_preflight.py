@@ -13,7 +13,13 @@ from fulgurite.config.run import RunConfig, load_options
 from fulgurite.config.schema import list_options
 from fulgurite.errors import ConfigError, ModelError
 from fulgurite.explain.knob_index import build_default_run
-from fulgurite.plan.preflight import refuse_find, refuse_impossible, refuse_missing, refuse_unmeasured
+from fulgurite.plan.preflight import (
+    refuse_find,
+    refuse_impossible,
+    refuse_missing,
+    refuse_unmeasured,
+    refuse_unreachable,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +92,27 @@ def test_learning_rate_finder_is_refused_if_its_loss_means_nothing() -> None:
 def test_folders_that_are_not_there_are_refused_without_the_model(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         refuse_impossible(compose(["model=tiny", *words]).run)
+
+
+@pytest.mark.parametrize(("path", "reason"), [
+    ("a/b/c", "model.path=a/b/c does not exist; give a model folder"),
+    ("my model", "model.path=my model does not exist"),
+    ("nothing/here", "the hub cache does not have it, and HF_HUB_OFFLINE=1 forbids a download"),
+])
+def test_model_that_cannot_be_had_is_refused_before_torch(
+    path: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    run = build_default_run(model="hf")
+    model = replace(run.model, path=path)
+    with pytest.raises((ConfigError, ModelError), match=re.escape(reason)):
+        refuse_missing(model, run.precision, run.trainer)
+    refuse_missing(model, run.precision, run.trainer, is_here=False)  # the other machine may have it
+
+
+def test_hub_is_asked_later_if_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    refuse_unreachable("nothing/here", None)
 
 
 def test_folder_without_a_model_is_refused_before_torch(tmp_path: Path) -> None:

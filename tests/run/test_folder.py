@@ -18,6 +18,7 @@ from fulgurite.run.folder import (
     read_config,
     read_decisions,
     read_provenance,
+    refuse_unwritable,
     write_run,
 )
 
@@ -100,3 +101,12 @@ def test_an_earlier_dpo_run_that_did_not_normalise_lengths_reads_as_it_trained(
     knobs = {"stage.length_normalize": {"value": False, "origin": origin}}
     (tmp_path / "provenance.json").write_text(json.dumps({"knobs": knobs}))
     assert read_config(tmp_path)["stage"]["length_normalize"] is meant
+
+
+def test_run_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    refuse_unwritable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RequestError, match=r"cannot be created: Not a directory; give run_dir="):
+            refuse_unwritable(folder)

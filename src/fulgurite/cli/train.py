@@ -18,6 +18,7 @@ from fulgurite.language.message import message
 from fulgurite.launcher.config import LocalLauncher
 from fulgurite.launcher.request import LaunchRequest
 from fulgurite.plan.preflight import build_checked_source, refuse_impossible
+from fulgurite.run.folder import refuse_unwritable
 from fulgurite.run.restarted import continue_words, find_finished
 from fulgurite.run.stored_words import restore_words
 from fulgurite.strategy.ranks import STARTED_BY, Ranks, Starter, check_started, refuse_several, settle
@@ -58,6 +59,7 @@ def _build_request(composed: Composed, asked: flags.Flags, ranks: Ranks) -> Laun
 
     def check() -> None:
         refuse_impossible(run)
+        refuse_unwritable(Path(run.resume.run or run.run_dir or "runs"))
         if run.launcher.is_remote:
             # loads torch, which takes seconds: after all that can be refused without it
             from fulgurite.launcher.remote_pieces import RemotePieces
@@ -75,6 +77,8 @@ def _job(composed: Composed) -> int:
     if composed.multirun:
         refuse_several(composed.run.world_size)
     check_started(composed.run.trainer.devices, composed.run.trainer.num_nodes, settle())
+    run = composed.run
+    refuse_unwritable(Path(run.resume.run or run.run_dir or "runs"))
     source = build_checked_source(composed)
     # loads torch, which takes seconds: after all that can be refused without it
     from fulgurite.train.experiment import Experiment

@@ -369,7 +369,9 @@ def _download(name: str, revision: str | None, code: bool, weights: bool) -> Pat
     except Exception as error:  # the hub's client, its transport and its cache have many
         if is_shortage(error):
             raise
-        raise ModelError(describe_unreachable(name, " ".join(str(error).split())[:120])) from error
+        # the first sentence: what follows is how to change the hub's client
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise ModelError(describe_unreachable(name, reason[:400])) from error
     check_folder(folder)
     refuse_unsafe(folder)
     if code:

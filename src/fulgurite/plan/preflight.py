@@ -10,7 +10,7 @@ from fulgurite.config.provenance import Composed
 from fulgurite.config.run import RunConfig
 from fulgurite.config.schema import build
 from fulgurite.data.source import Source
-from fulgurite.errors import ConfigError
+from fulgurite.errors import ConfigError, ModelError
 from fulgurite.language.message import as_message
 from fulgurite.model.config import Model, refuse_no_model
 from fulgurite.plan.recall import Recall, key_source, make_anew
@@ -65,13 +65,38 @@ def refuse_missing(model: Model, precision: Precision, trainer: Trainer, is_here
     folder = Path(path).expanduser()
     # A run and an adapter are starts too: they are loaded with their base.
     is_start = any((folder / name).is_file() for name in ("config.yaml", "adapter_config.json"))
-    if path and is_there(path) and not is_start:
-        refuse_no_model(folder)
+    if path and is_there(path):
+        if not is_start:
+            refuse_no_model(folder)
+    elif path and is_here:
+        refuse_unreachable(path, getattr(model, "revision", None))
     if precision.compute == "float16" and (
         trainer.accelerator == "cpu" or (is_here and not may_have_gpu())
     ):
         raise ConfigError(
             "precision=fp16 needs a GPU: on a CPU, Lightning would run bf16 without a word; use precision=bf16 or fp32."
+        )
+
+
+def refuse_unreachable(path: str, revision: str | None) -> None:
+    """Raises ConfigError if a path to nothing can be no hub id, or ModelError if it is one that cannot be downloaded.
+
+    The hub itself is not asked: only whether it may be, and whether its cache has the model.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.utils import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(path, "config.json", revision=revision)
+    except HFValidationError:
+        raise ConfigError(
+            "model.path={path} does not exist; give a model folder, a run folder or a hub id.", path=path
+        ) from None
+    if constants.HF_HUB_OFFLINE and not isinstance(found, str):
+        raise ModelError(
+            "model.path={path} is no folder, the hub cache does not have it, and HF_HUB_OFFLINE=1 forbids a download; "
+            "give a model folder, or unset HF_HUB_OFFLINE.",
+            path=path,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,17 @@ def make_folder(folder: Path) -> None:
     """Makes the folder. Raises RequestError if that fails."""
     try:
         folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _build_folder_error(folder, error) from error
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raises RequestError if a folder cannot be made or written. Leaves nothing behind."""
+    try:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+        # os.access is no answer: root may write everywhere, but not in /proc or on a read-only disk
+        with tempfile.TemporaryDirectory(dir=nearest):
+            pass
     except OSError as error:
         raise _build_folder_error(folder, error) from error
 
