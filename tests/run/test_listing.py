@@ -14,8 +14,9 @@ import pytest
 from fulgurite.cli.runs import runs_main
 from fulgurite.errors import FulguriteError
 from fulgurite.language import use_language
+from fulgurite.language.message import message
 from fulgurite.run.listing import find_differences, format_runs, list_runs, summarize_run
-from fulgurite.run.status import lock_run
+from fulgurite.run.status import correct_status, lock_run, write_status
 
 
 def make(
@@ -274,3 +275,18 @@ def test_a_pipe_or_a_device_in_a_run_folder_is_not_read(tmp_path: Path) -> None:
         "status.json cannot be read (not a regular file)", "provenance.json cannot be read (not a regular file)",
         "metrics.jsonl cannot be read",
     ]
+
+
+def test_reason_is_printed_in_the_language_in_use_and_written_in_english(tmp_path: Path) -> None:
+    why = message("The launcher was killed, and the step did not end within {seconds:g} s.", seconds=9.0)
+    run = tmp_path / "run"
+    run.mkdir()
+    write_status(run, {"state": "running", "host": socket.gethostname(), "pid": 0})
+    correct_status(run, "stopped", why)
+    summary = summarize_run(run)
+    assert summary.to_json()["why"] == why.english
+    assert "because" not in summary.to_json()
+    assert why.english in format_runs([summary])
+    with use_language("zh"):
+        assert str(why) != why.english
+        assert str(why) in format_runs([summary])

@@ -10,9 +10,7 @@ from typing import Any
 from fulgurite.board.samples import read_own_rows
 from fulgurite.explain.diagnosis import BEFORE, DURING, Symptom
 from fulgurite.files.json import read_json
-from fulgurite.language.catalogue import LETTER, PLACE, load_messages
-from fulgurite.language.current import get_language
-from fulgurite.language.message import read_message
+from fulgurite.language.stored import translate_stored
 
 ENDED_BADLY = ("failed", "diverged", "died")
 """The states of a run that has a diagnosis."""
@@ -23,8 +21,6 @@ BY_WORDS = (
     (re.compile(r"not finite|non-finite|\bnan\b|\binf\b", re.IGNORECASE), "val-not-finite"),
 )
 """The rule whose symptom an error without a finding has."""
-CLASS_NAME = re.compile(r"[A-Z]\w*: ")
-"""The name of an exception before its sentence, in status.json."""
 
 
 def read_findings(folder: Path) -> list[dict[str, Any]]:
@@ -56,40 +52,6 @@ def _describe(row: dict[str, Any], step: int, sentence: Any, remedy: Any) -> dic
         "remedy": translate_stored(remedy, str(row.get("remedy", ""))), "about": str(row.get("about", "")),
         "allowed": row.get("allowed") is True,
     }
-
-
-def translate_stored(stored: Any, english: str) -> str:
-    """Returns a sentence of a file in the language in use, made of its data; the English text if that is not possible.
-
-    A template that is not in our catalogue is never filled: a foreign one could read attributes of its facts.
-    """
-    if get_language() == "en" or not _is_known(stored):
-        return english
-    try:
-        return str(read_message(stored)) or english
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-        return english  # facts of another version do not fit
-
-
-def _is_known(stored: Any) -> bool:
-    if not isinstance(stored, Mapping) or not isinstance(stored.get("facts"), Mapping):
-        return False
-    key = stored.get("key")
-    if not isinstance(key, str) or (key not in load_messages(get_language()) and LETTER.search(PLACE.sub("", key))):
-        return False
-    names = {re.split("[:!]", place.strip("{}"), maxsplit=1)[0] for place in PLACE.findall(key)}
-    if not names <= stored["facts"].keys() or not all(name.isidentifier() for name in names):
-        return False
-    facts = [fact for fact in stored["facts"].values() if isinstance(fact, Mapping) and "key" in fact]
-    return all(_is_known(fact) for fact in facts)
-
-
-def describe_reason(status: Mapping[str, Any]) -> str:
-    """Returns the reason in a run's status.json as the command printed it, in the language in use."""
-    why = status.get("why")
-    text = why if isinstance(why, str) else ""
-    name = CLASS_NAME.match(text)
-    return translate_stored(status.get("because"), text[name.end():] if name else text)
 
 
 def find_symptom(findings: Iterable[Mapping[str, Any]], why: str) -> dict[str, str] | None:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fulgurite.board.findings import ENDED_BADLY, describe_reason, find_symptom, read_findings
+from fulgurite.board.findings import ENDED_BADLY, find_symptom, read_findings
 from fulgurite.board.roots import Roots
 from fulgurite.board.runs import KnownRun
 from fulgurite.board.samples import read_samples
 from fulgurite.config.override_names import read_name
 from fulgurite.files.json import read_object
 from fulgurite.language.message import message
+from fulgurite.language.stored import describe_reason
 from fulgurite.run.listing import STATES
 
 OWN_FOLDER = ("run_dir", "resume.run", "sweep.storage", "sweep.study", "sweep.trial")

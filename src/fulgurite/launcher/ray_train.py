@@ -20,7 +20,7 @@ from typing import Any
 
 from fulgurite.errors import ConfigError, Interrupted, TrainingFailed
 from fulgurite.language.library_errors import quote_foreign
-from fulgurite.language.message import UserMessage, get_english, message
+from fulgurite.language.message import UserMessage, message
 from fulgurite.launcher.config import RayLauncher
 from fulgurite.launcher.ray_worker import RunReports, name_log, run_rank
 from fulgurite.launcher.request import LaunchRequest, forget_folder
@@ -126,7 +126,7 @@ def launch(config: RayLauncher, request: LaunchRequest) -> int:
         ray.shutdown()
     status, line = judge_ends(ends, run.signals, run.error)
     if status:
-        correct_status(folder, "stopped" if status in Interrupted.STATUSES else "failed", get_english(line))
+        correct_status(folder, "stopped" if status in Interrupted.STATUSES else "failed", line)
         say_error(line)
         if request.is_fresh:
             forget_folder(folder)

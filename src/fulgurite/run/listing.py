@@ -19,6 +19,7 @@ from fulgurite.errors import ConfigError
 from fulgurite.files.json import read_json
 from fulgurite.language.library_errors import translate_error, translate_system_error
 from fulgurite.language.message import UserMessage, message
+from fulgurite.language.stored import translate_stored
 from fulgurite.logger.metrics_file import LARGEST_STEP, read_rows
 from fulgurite.run.status import is_running
 from fulgurite.text.console import to_one_line, wrap_lines
@@ -65,6 +66,8 @@ class RunSummary:
     name: str = ""
     state: str = "unknown"
     why: str = ""
+    because: Any = None
+    """`why` as data, from which it is made in another language; None in runs of earlier versions."""
     started: float | None = None
     seconds: float | None = None
     steps: int = 0
@@ -81,6 +84,7 @@ class RunSummary:
     def to_json(self) -> dict[str, Any]:
         """Returns plain values for programs; sentences are in English."""
         plain = dataclasses.asdict(dataclasses.replace(self, troubles=[]))
+        del plain["because"]
         return plain | {"troubles": [trouble.english for trouble in self.troubles]}
 
 
@@ -174,7 +178,10 @@ def format_runs(runs: Sequence[RunSummary], width: int | None = None) -> str:
         for i, run in enumerate(runs)
     ]
     text = _render(heads, lines, width)
-    notes = [to_one_line(f"{os.path.relpath(r.folder, root)}: {n}") for r in runs for n in (r.why, *r.troubles) if n]
+    notes = []
+    for run in runs:
+        reasons = [note for note in (translate_stored(run.because, run.why), *run.troubles) if note]
+        notes += [to_one_line(f"{os.path.relpath(run.folder, root)}: {reason}") for reason in reasons]
     columns = width or (shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
     return "\n".join([text, *(wrap_lines(note, columns) for note in notes)])
 
@@ -257,7 +264,7 @@ def _read_status(run: RunSummary, folder: Path, found: dict[str, Any]) -> None:
     # A killed process could not write how it ended: its status is still `running`, and its lock is free.
     known = state in ("running", "finished", "diverged", "stopped", "failed")
     run.state = "died" if state == "running" and not is_running(folder, found) else str(state) if known else "unknown"
-    run.why = str(found.get("why") or "")
+    run.why, run.because = str(found.get("why") or ""), found.get("because")
     started, ended, total = found.get("started"), found.get("ended"), found.get("total_steps")
     run.total_steps = total if type(total) is int and 0 <= total < LARGEST_STEP else None
     if (begin := _to_finite(started)) is not None:

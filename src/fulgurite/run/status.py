@@ -101,7 +101,7 @@ def write_status(run_dir: Path, content: dict[str, Any]) -> None:
 
 
 def correct_status(
-    run_dir: Path, state: str, why: str, ending: int | None = None, replace_reason: bool = False
+    run_dir: Path, state: str, why: str | UserMessage, ending: int | None = None, replace_reason: bool = False
 ) -> None:
     """Writes how a run ended if its process was killed before it could: its status is still `running`.
 
@@ -110,14 +110,14 @@ def correct_status(
     """
     found = _read_running(run_dir)
     if found is not None and (found.get("pid") == ending or not is_running(run_dir, found)):
-        write_status(run_dir, {**found, "state": state, "why": why, "ended": time.time()})
+        write_status(run_dir, {**found, "state": state, **_store_reason(why), "ended": time.time()})
     # The process has written a failure, but its parent knows the cause better.
     elif found is None and replace_reason:
         with contextlib.suppress(ValueError, TypeError):
             kept = dict(json.loads(_read_text(run_dir) or "{}"))
             if kept.get("state") == "failed":
                 kept.pop("because", None)
-                write_status(run_dir, {**kept, "why": why})
+                write_status(run_dir, {**kept, **_store_reason(why)})
 
 
 def is_running(run_dir: Path, status: dict[str, Any]) -> bool:
@@ -149,6 +149,11 @@ def _read_text(run_dir: Path) -> str | None:
         return (run_dir / "status.json").read_text(encoding="utf-8")
     except OSError:
         return None
+
+
+def _store_reason(why: str | UserMessage) -> dict[str, Any]:
+    stored = {"why": get_english(why)}
+    return stored | ({"because": why.to_json()} if isinstance(why, UserMessage) and why else {})
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

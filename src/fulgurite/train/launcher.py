@@ -33,7 +33,7 @@ from typing import Any
 
 from fulgurite.checkpoint.folder import list_steps
 from fulgurite.errors import Interrupted, TrainingFailed
-from fulgurite.language.message import UserMessage, get_english, message
+from fulgurite.language.message import UserMessage, message
 from fulgurite.run.status import correct_status
 from fulgurite.strategy.config import available
 from fulgurite.text.console import say, say_error
@@ -321,7 +321,7 @@ def launch(words: Sequence[str], processes: int, folder: Path | None, node_rank:
         first = run.ranks[0].report
         state = "stopped" if status in Interrupted.STATUSES else "failed"
         if folder is not None and node_rank == 0:
-            correct_status(folder, state, get_english(line), replace_reason=first is not None and first.lost)
+            correct_status(folder, state, line, replace_reason=first is not None and first.lost)
         say_error(line)
     return status
 

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fulgurite.errors import Interrupted
+from fulgurite.language.message import message
 from fulgurite.run.status import correct_status
 
 LAUNCHER = "FULGURITE_LAUNCHER"
@@ -105,6 +106,6 @@ def _watch(launcher: int, asked: bool, folder: Path) -> None:
     # Only the first process writes into the run folder.
     if os.environ.get("RANK") == "0":
         with contextlib.suppress(Exception):
-            why = f"The launcher was killed, and the step did not end within {TO_LEAVE:g} s."
+            why = message("The launcher was killed, and the step did not end within {seconds:g} s.", seconds=TO_LEAVE)
             correct_status(folder, "stopped", why, ending=os.getpid())
     os.kill(os.getpid(), signal.SIGKILL)
