@@ -23,11 +23,19 @@ from fulgurite.foreign_names import notes
 from fulgurite.foreign_names.entry import ForeignName
 from fulgurite.foreign_names.notes import DEEPSPEED
 from fulgurite.foreign_names.settings import Setting, find_value, quote_value, translate_entry
-from fulgurite.foreign_names.settings_file import is_settings_file, read_settings
+from fulgurite.foreign_names.settings_file import (
+    PER_DEVICE,
+    STEPS,
+    TOTAL,
+    compute_batch_size,
+    is_settings_file,
+    read_settings,
+)
 from fulgurite.foreign_names.sharding import find_strategy
 from fulgurite.foreign_names.table import find_names
 from fulgurite.language.message import UserMessage, message
 
+MICRO = "trainer.micro_batch_size"
 DECIMAL_COMMA = re.compile(r"0,\d+")
 """A number as it is written in German or French; with another first digit it may be a list of values."""
 
@@ -53,6 +61,29 @@ class TypedWords:
     kept: list[str] = field(default_factory=list)
     repairs: list[Repair] = field(default_factory=list)
 
+    typed_numbers: dict[str, int] = field(default_factory=dict)
+    """Whole numbers that names of other trainers were given, by these names."""
+
+    def multiply_batches(self) -> None:
+        """Puts the product of a batch size per device and accumulated steps, if both were typed, in place of both."""
+        names = (*PER_DEVICE, *STEPS)
+        given = {name: self.typed_numbers[name] for name in names if name in self.typed_numbers}
+        if len(given) == 2 and f"{TOTAL}=..." in self.kept:
+            total = compute_batch_size(given)[TOTAL]
+            self.kept = [word for word in self.kept if word != f"{MICRO}=..."]
+            self.kept[self.kept.index(f"{TOTAL}=...")] = total
+            reason = message("{names} are {total} together, on one device.", names=", ".join(given), total=total)
+            replaced = [repair for repair in self.repairs if repair.words == [f"{MICRO}=..."]]
+            for repair in replaced:
+                repair.reason, repair.note = reason, notes.ACCUMULATION
+
+    def note_number(self, word: str, following: str) -> None:
+        """Keeps the whole number that `--name 4`, `--name=4` or `name=4` gives."""
+        name, equals, value = word.lstrip("-").partition("=")
+        number = value if equals else following
+        if number.isdecimal():
+            self.typed_numbers[name.replace("-", "_")] = int(number)
+
     def add(self, repair: Repair) -> None:
         """Keeps a repair and its words."""
         self.repairs.append(repair)
@@ -70,6 +101,7 @@ def check_typed(command: str, words: Sequence[str], switches: Collection[str], v
     unknown = any(_is_flag(word) and word.partition("=")[0] not in known for word in typed.kept)
     if not typed.repairs or unknown:  # argparse refuses unknown flags
         return typed.kept
+    typed.multiply_batches()
     raise ConfigError(
         "{reason} Write `{command}`.{note}",
         reason=typed.repairs[0].reason, command=" ".join(["fulgurite", command, *map(_quote_word, typed.kept)]),
@@ -80,6 +112,7 @@ def check_typed(command: str, words: Sequence[str], switches: Collection[str], v
 def _repair_next(typed: TypedWords, rest: list[str], knobs: dict[str, Knob]) -> int:
     """Keeps or repairs the first of the words, and returns how many of them were used."""
     word, following = rest[0], rest[1] if len(rest) > 1 else ""
+    typed.note_number(word, following)
     flag = word.partition("=")[0]
     if flag in typed.switches or (flag in typed.valued and "=" in word):
         typed.kept.append(word)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from fulgurite.config.paths import find_conf_dir, is_there
-from fulgurite.config.run import GROUPS, SEVERAL
+from fulgurite.config.run import GROUPS, SEVERAL, list_all_knobs
 from fulgurite.config.schema import list_options
-from fulgurite.errors import ConfigError, suggest_similar
+from fulgurite.errors import ConfigError, join_or, suggest_similar
 from fulgurite.foreign_names.settings import find_value
 from fulgurite.language.message import UserMessage, message
 
@@ -30,6 +32,23 @@ def list_names(group: str, config_dir: Path | None = None) -> list[str]:
     folders = [folder / group for folder in (find_conf_dir(), config_dir) if folder is not None]
     files = {path.stem for folder in folders for path in folder.glob("*.yaml")}
     return sorted(files | set(list_options(group)))
+
+
+@cache
+def read_defaults() -> dict[str, str | list[str]]:
+    """What conf/train.yaml lists: a name, or the names of a group of several options."""
+    listed = read_conf(find_conf_dir() / "train.yaml").get("defaults", [])
+    named = {k: v for entry in listed if isinstance(entry, dict) for k, v in entry.items()}
+    return {group: name for group, name in named.items() if group.isidentifier()}  # not `override hydra/job_logging`
+
+
+def read_conf(path: Path) -> dict[str, Any]:
+    """Returns a file of conf/."""
+    import yaml
+
+    # libyaml's parser reads all of conf/ in a tenth of the time; PyYAML is also built without it
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader) or {}
 
 
 def check_choice(group: str, value: object, typed: str, config_dir: Path | None) -> None:
@@ -89,6 +108,11 @@ def suggest_own(group: str) -> UserMessage:
     """Returns how to give a model or data of one's own, as a sentence with a leading space; else an empty message."""
     if group == "model":
         return message(" Another model is model=hf model.path=FOLDER, or its id on the hub.")
+    if group == "trainer":
+        kinds = next(knob.type for knob in list_all_knobs() if knob.path == "trainer.accelerator")
+        return message(
+            " The kind of device is trainer.accelerator={kinds}.", kinds=join_or([kind.value for kind in kinds])
+        )
     return message(" Other data is data=file data.path=FILE.") if group == "data" else UserMessage()
 
 

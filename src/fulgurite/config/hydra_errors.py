@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from fulgurite.config.check_value import describe_expected
-from fulgurite.config.choices import list_names
+from fulgurite.config.choices import list_names, read_defaults
 from fulgurite.config.renamed import RENAMED, RENAMED_UNDER, describe_renamed
 from fulgurite.config.run import list_all_knobs
 from fulgurite.config.schema import list_groups, list_options
@@ -81,8 +81,15 @@ def refuse_foreign(name: str, value: str = "...") -> ConfigError:
             )
     return ConfigError(
         "{name} is not a parameter of the chosen {group}; it belongs to {owners}. To use it, write {option} {word}.",
-        name=name, group=group, owners=owners, option=find_owners(name)[0], word=f"{name}={value}",
+        name=name, group=group, owners=owners, option=_choose_owner(name), word=f"{name}={value}",
     )
+
+
+def _choose_owner(name: str) -> str:
+    """Returns the option to propose for a parameter: the default of its group if that has it, else the first."""
+    owners = find_owners(name)
+    default = read_defaults().get(name.partition(".")[0])
+    return next((owner for owner in owners if owner.partition("=")[2] == default), owners[0])
 
 
 def find_owners(name: str) -> list[str]:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fulgurite.config.choices import read_conf, read_defaults
 from fulgurite.config.paths import find_conf_dir
 from fulgurite.config.run import load_options
 from fulgurite.config.schema import list_options
@@ -31,21 +32,13 @@ class Preset:
 @cache
 def read_default_options() -> dict[str, str]:
     """The option of each group of one option that a run has without a word, as conf/train.yaml lists them."""
-    return {group: name for group, name in _read_defaults().items() if isinstance(name, str)}
+    return {group: name for group, name in read_defaults().items() if isinstance(name, str)}
 
 
 def is_default(group: str, name: str) -> bool:
     """Whether a run has this option without a word."""
-    listed = _read_defaults().get(group, ())
+    listed = read_defaults().get(group, ())
     return name == listed or (not isinstance(listed, str) and name in listed)
-
-
-@cache
-def _read_defaults() -> dict[str, str | list[str]]:
-    """What conf/train.yaml lists: a name, or the names of a group of several options."""
-    listed = _read(find_conf_dir() / "train.yaml").get("defaults", [])
-    named = {k: v for entry in listed if isinstance(entry, dict) for k, v in entry.items()}
-    return {group: name for group, name in named.items() if group.isidentifier()}  # not `override hydra/job_logging`
 
 
 @cache
@@ -65,7 +58,7 @@ def _read_preset(group: str, path: Path) -> Preset:
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = [line.lstrip("# ").rstrip() for line in lines if line.startswith("#")]
     summary = next((line for line in comments if line and not line.startswith("@package")), "")
-    body = _read(path)
+    body = read_conf(path)
     named = [str(entry) for entry in body.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
     base = next(
         (name for entry in named if (name := entry.split("@")[0].rsplit("/", 1)[-1]) in list_options(group)), ""
@@ -79,11 +72,3 @@ def _flatten(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    # libyaml's parser reads all of conf/ in a tenth of the time; PyYAML is also built without it
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader) or {}

@@ -94,7 +94,7 @@ def _translate(
         is_computed = name in (*PER_DEVICE, *STEPS)  # together they are the batch size
         if not is_computed and (not entry.words or not found.is_copied):
             notes.append(_describe_left(entry))
-    words |= _compute_batch_size(settings)
+    words |= compute_batch_size(settings)
     reason = message("{path} is a file of {owner}; its settings are words here.", path=path, owner=owner)
     note = message("Without a counterpart: {names}.", names=", ".join(left[:12])) if left else UserMessage()
     return ForeignSettings(reason, list(words.values()), note, notes, owner)
@@ -109,7 +109,7 @@ def _describe_left(entry: ForeignName) -> UserMessage:
     return message("{line} {note}", line=line, note=entry.note) if entry.note else line
 
 
-def _compute_batch_size(settings: Mapping[str, Any]) -> dict[str, str]:
+def compute_batch_size(settings: Mapping[str, Any]) -> dict[str, str]:
     """Returns the words for examples per device times accumulated steps, on one device."""
     per_device = next((settings[name] for name in PER_DEVICE if name in settings), None)
     steps = next((settings[name] for name in STEPS if name in settings), None)
