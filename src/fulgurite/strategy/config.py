@@ -101,8 +101,9 @@ class Fsdp(Strategy):
     """torch's FSDP2: each device holds a part of the weights, the gradients and the optimizer state, and gathers one
     layer at a time. For models that do not fit on one device.
 
-    The results are those of one device. So is the checkpoint folder: it can be exported, used by chat, and resumed on
-    another number of devices (`resume.allow=[trainer.devices]`).
+    The results are those of one device. So is the checkpoint folder, up to `strategy.shard_checkpoint_gb`; a larger
+    checkpoint is divided among the processes. Both forms can be exported, used by chat, and resumed on another number
+    of devices (`resume.allow=[trainer.devices]`).
     """
 
     builds: ClassVar[str] = "fulgurite.strategy.fsdp:build_fsdp"

@@ -18,11 +18,11 @@ export function formatCount(value) {
   return formatNumber(value);
 }
 
-// Powers of ten, as `fulgurite plan` prints them.
+// Powers of ten and three digits, as `fulgurite plan` prints them.
 export function formatBytes(value) {
   if (!Number.isFinite(value)) return "–";
   for (const [size, unit] of [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"]]) {
-    if (Math.abs(value) >= size) return `${trim(value / size, value / size >= 100 ? 3 : 2)} ${unit}`;
+    if (Math.abs(value) >= size) return `${trim(value / size, 3)} ${unit}`;
   }
   return `${Math.round(value)} B`;
 }
