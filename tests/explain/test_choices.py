@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fulgurite.config import choices as config_choices
 from fulgurite.config import compose
+from fulgurite.config.choices import read_defaults
 from fulgurite.config.schema import list_options
 from fulgurite.explain import build_option_page, build_overview, choices, search
 from fulgurite.explain.choices import is_default, list_presets
@@ -25,8 +27,9 @@ def test_preset_has_a_page_with_its_first_line_and_its_differences(
     )
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "small.yaml").write_text("# @package _global_\n# A small one.\noptim:\n  lr: 1e-4\n")
-    monkeypatch.setattr(choices, "find_conf_dir", lambda: tmp_path)
-    caches = (choices.list_presets, choices.read_default_options, choices._read_presets, choices._read_defaults)
+    for module in (choices, config_choices):
+        monkeypatch.setattr(module, "find_conf_dir", lambda: tmp_path)
+    caches = (choices.list_presets, choices.read_default_options, choices._read_presets, read_defaults)
     for kept in caches:
         kept.cache_clear()
     try:
