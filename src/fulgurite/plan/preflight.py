@@ -84,7 +84,7 @@ def refuse_unreachable(path: str, revision: str | None) -> None:
     The hub itself is not asked: only whether it may be, and whether its cache has the model.
     """
     from huggingface_hub import constants, try_to_load_from_cache
-    from huggingface_hub.utils import HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         found = try_to_load_from_cache(path, "config.json", revision=revision)
