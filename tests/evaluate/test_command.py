@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.end_to_end.runs import tiny
 
 from fulgurite.cli.main import main
 from fulgurite.evaluate.result import read_results
@@ -30,6 +31,22 @@ def test_a_run_is_measured_printed_and_kept(sft: Path, capsys: pytest.CaptureFix
     assert main(["eval", f"run={sft}", "checkpoint=last"]) == 0
     assert f"{found['numbers']['loss']:.4f}" in capsys.readouterr().out
     assert read_results(sft)[-1]["numbers"] == found["numbers"]
+
+
+def test_data_that_changed_since_training_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "data.jsonl"
+    records = [{"prompt": f"Question {n}?", "completion": f"Answer {n}."} for n in range(20)]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    words = ("data=file", f"data.path={file}", "data.val_fraction=0.3", "trainer.max_steps=1", "optim.lr=1e-3")
+    run = tiny(tmp_path / "run", *words)
+    capsys.readouterr()
+    for warns in (False, True):
+        assert main(["eval", f"run={run}"]) == 0
+        assert ("have changed since training" in "".join(capsys.readouterr())) is warns
+        with file.open("a") as out:
+            out.write(json.dumps({"prompt": "New?", "completion": "Yes."}) + "\n")
+    assert main(["eval", f"run={run}", "data=file", f"data.path={file}"]) == 0
+    assert "have changed" not in "".join(capsys.readouterr())
 
 
 def test_answers_are_measured_by_metrics_and_rewards(sft: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fulgurite import __version__
 from fulgurite.config.compose import compose
 from fulgurite.config.eval_arguments import START
 from fulgurite.config.facts import Facts
@@ -30,20 +31,22 @@ from fulgurite.data.preference_dataset import PreferenceDataset
 from fulgurite.data.report import DataReport
 from fulgurite.data.source import Source
 from fulgurite.data.template import Template, load_template
-from fulgurite.data.tokenized import tokenize_source
+from fulgurite.data.tokenized import LONG, check_source, tokenize_source
 from fulgurite.errors import ConfigError, ModelError, suggest_similar
-from fulgurite.language.message import as_message
+from fulgurite.language.message import as_message, message
 from fulgurite.model.document_probe import use_documents
 from fulgurite.model.load import loaded
 from fulgurite.model.reward_head import add_reward_head
 from fulgurite.precision.policy import Dtypes
 from fulgurite.precision.policy import build as settle
 from fulgurite.run.folder import read_config
+from fulgurite.run.input_hashes import read_identity
 from fulgurite.run.load import LoadedRun, begin_run, load_named, read_model_weights, set_weights
 from fulgurite.run.reference import take_reference
 from fulgurite.run.sources import choose_checkpoint
 from fulgurite.stage.base import StageModule
 from fulgurite.stage.preference import PreferenceModule
+from fulgurite.text.console import say
 from fulgurite.trainer.device import device
 
 KEPT = ("template", "enable_thinking", "template_arguments", "special_tokens", "mask")
@@ -59,6 +62,8 @@ class HeldOutData:
     rows: AnyRows
     report: DataReport
     part: str
+    key: str
+    """The hash of the records, the tokenizer and the template (`compute_key`)."""
 
 
 @dataclass(slots=True)
@@ -169,6 +174,8 @@ def load_run_subject(
     if train_words:
         found.template = read_template(found.run.data, found.tokenizer)
     data = load_data(found, own=not train_words) if needs_data else None
+    if data is not None and data.part == "validation":
+        warn_of_changed_data(folder, place, data)
     stage = None
     if data is not None and not found.run.stage.rolls_out:
         stage = build_stage(found, data.rows)
@@ -228,8 +235,22 @@ def load_data(found: LoadedRun, own: bool) -> HeldOutData:
             "This run has held out no examples; give some with data=file data.path=<file>."
         )
     if val is None:
-        return HeldOutData(source, rows, report, "all")
-    return HeldOutData(source, val, report, "validation" if own else "files")
+        return HeldOutData(source, rows, report, "all", encoded.key)
+    return HeldOutData(source, val, report, "validation" if own else "files", encoded.key)
+
+
+def warn_of_changed_data(folder: Path, checkpoint: Path, data: HeldOutData) -> None:
+    """Warns in one line if the records are not those of training: the validation set is drawn from them."""
+    stored = read_identity(checkpoint)
+    # another version has another key for the same records, and so may records of more than LONG characters
+    if stored.get("version") != __version__ or check_source(data.source).seal.longest >= LONG:
+        return
+    if stored.get("data") not in (None, data.key):
+        say(message(
+            "warning: the data of {folder} have changed since training; the validation set is drawn from them again "
+            "and may contain trained examples. Restore them, or evaluate other data: data=file data.path=<file>.",
+            folder=folder,
+        ))
 
 
 def draw_rows(rows: AnyRows, most: int | None, seed: int) -> AnyRows:

@@ -55,16 +55,19 @@ def hash_inputs(model: Model, method: Method, stage: Stage) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def find_changed_inputs(checkpoint: Path, model: Model, method: Method) -> list[str]:
-    """Returns the inputs of a checkpoint's model that have changed since training; a fully trained model has all its
-    weights in the checkpoint."""
+def read_identity(checkpoint: Path) -> dict[str, Any]:
+    """Returns the hashes that a checkpoint was written with: of `data`, and of the inputs; empty if it has none."""
     stored: Any = read_object(checkpoint / "state.json")
     for key in ("state", KEY, "identity"):
         stored = stored.get(key) if isinstance(stored, dict) else None
+    return stored if isinstance(stored, dict) else {}
+
+
+def find_changed_inputs(checkpoint: Path, model: Model, method: Method) -> list[str]:
+    """Returns the inputs of a checkpoint's model that have changed since training; a fully trained model has all its
+    weights in the checkpoint."""
     # An input that only one side has hashed is unknown, not changed.
-    then, now = comparable(
-        stored if isinstance(stored, dict) else {}, _hash_model_inputs(model, method) | hash_start(model)
-    )
+    then, now = comparable(read_identity(checkpoint), _hash_model_inputs(model, method) | hash_start(model))
     if "start" not in then:
         now.pop("start", None)
     own = ("weights", "adapter", "start") if method.whole else ()
