@@ -46,7 +46,7 @@ def test_transformers_loads_the_model_that_quantising_the_merged_one_gives(
 def test_other_forms_and_reward_models_are_refused(
     lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for more in ("dtype=float16", "merge=false", "format=gguf"):
+    for more in ("dtype=float16", "merge=false", "format=gguf", "modelfile=true"):
         assert main(["export", f"run={lora}", f"out={tmp_path / 'out'}", "quantize=nf4", more]) == 2
         assert "quantize=nf4 writes a merged folder of its own types" in capsys.readouterr().err
     run = tiny(tmp_path / "run", "stage=rm", "data=guide_preference", "method=full")

@@ -142,10 +142,10 @@ def check_form(config: Export) -> None:
             "dtype={dtype} is for format=safetensors; with format=gguf write gguf_type=F16 or another.",
             dtype=config.dtype,
         )
-    if config.quantize is not None and (gguf or config.dtype is not None or not config.merge):
+    if config.quantize is not None and (gguf or config.dtype is not None or config.modelfile or not config.merge):
         raise RequestError(
-            "quantize={kind} writes a merged folder of its own types; leave out dtype, merge=false and format=gguf "
-            "(gguf_type=Q8_0 is the quantised form there).",
+            "quantize={kind} writes a merged folder of its own types, for transformers; leave out dtype, merge=false, "
+            "modelfile=true and format=gguf (gguf_type=Q8_0 is the quantised form there).",
             kind=config.quantize,
         )
     if not gguf and config.gguf_type is not None:

@@ -176,7 +176,7 @@ def write_quantized_folder(loaded: LoadedRun, out: Path, kind: Quantization) -> 
     before, notes = logits(loaded.model, loaded.tokenizer), write_generation_settings(loaded)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".whole-") as whole:
         exact, _ = write_whole(loaded, Path(whole), torch.float32, before)
-        model = quantized.quantize_folder(Path(whole), out, kind)
+        model = quantized.quantize_folder(Path(whole), out, kind, is_code_allowed(loaded))
     loaded.tokenizer.save_pretrained(out)
     with silence():  # bitsandbytes warns of casts at every layer
         rounded = logits(model, loaded.tokenizer)
@@ -233,9 +233,14 @@ def compare(found: Tensor, expected: Tensor, what: str) -> float:
     return difference
 
 
+def is_code_allowed(loaded: LoadedRun) -> bool:
+    """Returns whether the run allows the code of its base model."""
+    return bool(getattr(loaded.run.model, "trust_remote_code", False))
+
+
 def verify(loaded: LoadedRun, out: Path, expected: Tensor, adapter: bool) -> float:
     """Read the folder as a stranger would, and compare its logits, template and stops with ours."""
-    code = bool(getattr(loaded.run.model, "trust_remote_code", False))
+    code = is_code_allowed(loaded)
     tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=code)
     if adapter:
         again: Any = put_on(load_fresh_base(loaded), out)

@@ -23,8 +23,9 @@ def build_settings(kind: Quantization) -> BitsAndBytesConfig:
     )
 
 
-def quantize_folder(whole: Path, out: Path, kind: Quantization) -> Any:
+def quantize_folder(whole: Path, out: Path, kind: Quantization, code: bool = False) -> Any:
     """Quantises the model of a folder and saves it into `out`; returns the quantised model, in evaluation mode.
+    `code` allows the folder's own model code.
 
     It is saved before it computes anything: on a CPU the first forward pass of bitsandbytes 0.50 packs 4-bit weights
     anew, with scales in bfloat16, and what is saved afterwards is another model.
@@ -32,7 +33,7 @@ def quantize_folder(whole: Path, out: Path, kind: Quantization) -> Any:
     with silence():
         model = AutoModelForCausalLM.from_pretrained(
             whole, quantization_config=build_settings(kind), dtype=torch.float32, device_map={"": "cpu"},
-            use_safetensors=True,
+            use_safetensors=True, trust_remote_code=code,
         )
         model.config.use_cache = True
         model.save_pretrained(out)
