@@ -50,10 +50,14 @@ def test_payload_is_one_argument_or_a_refusal(payload: str) -> None:
     for field in FIELDS[SHELL.index(payload) % 3 :: 3]:
         try:
             words = build({field: payload}, OWNERS.get(field, {}))
+            prepared = prepare(words[len(OWNERS.get(field, {})) :])
         except DraftError as error:
             refused[field] = error.about
             continue
-        for word in prepare(words[len(OWNERS.get(field, {})) :]):
+        except ConfigError as error:  # a package of that name is not installed
+            refused[field] = str(error).partition("=")[0]
+            continue
+        for word in prepared:
             override = OverridesParser.create().parse_override(word)
             assert override.key_or_group == field
             assert not override.is_sweep_override()

@@ -14,7 +14,7 @@ from fulgurite.checkpoint.read import read_weights
 from fulgurite.plan.rules import RULES
 
 RATES = {
-    "adamw": "1e-2", "sgd": "1.0", "adafactor": "0.2", "lion": "3e-3", "muon": "1e-2", "schedule_free": "2e-2",
+    "adamw": "1e-2", "sgd": "1.0", "adafactor": "0.2", "lion": "3e-3", "muon": "1e-2", "schedule_free": "8e-2",
     "adamw_8bit": "1e-2", "paged_adamw_8bit": "1e-2", "galore": "1e-2", "apollo": "1e-2", "badam": "1e-2",
     "adam_mini": "1e-2",
 }
