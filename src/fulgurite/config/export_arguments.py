@@ -108,6 +108,11 @@ class Export:
         False, "With export.push: write the folder and list the files with their sizes, and upload nothing.",
         source="Ours", advice="true needs neither a token nor the network.",
     )
+    track: bool = knob(
+        False, "Upload the folder to W&B as an artifact that is linked to the model of the run, which W&B has online.",
+        source="W&B docs, artifacts: lineage", advice="true if the team finds its models in W&B.",
+        misread="If the server cannot be reached, the export is complete all the same.",
+    )
 
 
 def read(words: Sequence[str]) -> tuple[Allowed, Export, Path]:
@@ -121,6 +126,10 @@ def read(words: Sequence[str]) -> tuple[Allowed, Export, Path]:
         raise RequestError("fulgurite export needs a run and a new folder: run=<run folder> out=<new folder>.")
     check_form(config)
     check_run_folder(config.run, "run")
+    if config.track and not (Path(config.run).expanduser() / "wandb" / "path").is_file():
+        raise RequestError(
+            "track=true links an export to a run that W&B has online, and {run} was not; leave it out.", run=config.run
+        )
     return allowed, config, check_new_folder(config.out)
 
 

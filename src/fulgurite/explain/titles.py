@@ -283,6 +283,7 @@ TITLES = {
     "export.dtype": message("Type of the exported weights"),
     "export.format": message("Form of the export"),
     "export.gguf_type": message("Type of the matrices in a GGUF file"),
+    "export.track": message("Upload of the export to W&B"),
     "export.quantize": message("Quantisation of the export"),
     "export.modelfile": message("Modelfile for Ollama"),
     "export.push": message("Repository on the hub"),

@@ -62,6 +62,10 @@ def export_main(words: Sequence[str]) -> int:
         written = write(loaded, draft, config)
         write_card(loaded, config, draft)
     show("\n".join(map(str, describe_export(loaded, config, out, written))))
+    if config.track:
+        from fulgurite.logger.wandb_export import track_export  # loads wandb
+
+        show(str(track_export(Path(config.run).expanduser(), out)))
     if config.push is not None:
         show("\n".join(map(str, push_folder(out, config))))
     return 0
