@@ -171,10 +171,10 @@ def test_a_prompt_in_words() -> None:
 
 def test_answers_that_the_models_length_cuts_are_counted_before_training(tmp_path: Path, tiny: Any) -> None:
     def said(length: int | None, prompts: list[Any]) -> str:
-        return Samples(
+        return str(Samples(
             tmp_path / "s.jsonl", tiny.model, tiny.tokenizer, None, prompts, max_new_tokens=5, total_steps=1,
             length=length,
-        ).shortened()
+        ).describe_shortened())
 
     long = len(tiny.tokenizer("Warmup is the start of it")["input_ids"])
     assert (

@@ -110,7 +110,7 @@ def test_text_ends_with_the_command_of_the_best_trial(tmp_path: Path) -> None:
     assert lines[-2] == (
         "fulgurite train stage=sft +sweep=sft_lora method=lora seed=3 optim.lr=0.001 method.rank=3"
     )
-    assert f"trial 2 lies in {tmp_path / '2'}" in lines[-1]
+    assert f"trial 2 is in {tmp_path / '2'}" in lines[-1]
 
 
 def test_text_without_a_complete_trial_is_the_count(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_first_trial_has_the_usual_values_and_the_table_has_the_best(
     out = capsys.readouterr().out
     assert "4 trials complete, 0 ended early, 0 failed" in out
     assert "optim.lr=0.001 method.rank=16" in out
-    assert "trial 0 lies in" in out
+    assert "trial 0 is in" in out
     assert "optim.lr  method.rank" in out
     assert "<svg" in (tmp_path / "sweep.svg").read_text()
 

@@ -22,7 +22,7 @@ from fulgurite.data.sample_prompts import choose_sample_prompts
 from fulgurite.data.tool_calls import format_call
 from fulgurite.files.atomic import write_file
 from fulgurite.language.library_errors import translate_system_error
-from fulgurite.language.message import message
+from fulgurite.language.message import UserMessage, message
 from fulgurite.logger.metrics_file import read_rows
 from fulgurite.model.generate import Answer, continue_prompts
 from fulgurite.model.streaming import printable
@@ -50,7 +50,7 @@ def build(config: SamplesOption, context: CallbackContext) -> Samples:
         total_steps=context.total_steps,
         length=loaded.length,
     )
-    if shortened := made.shortened():
+    if shortened := made.describe_shortened():
         say(message("warning: {sentence}", sentence=shortened))
     return made
 
@@ -140,8 +140,8 @@ class Samples(pl.Callback):  # type: ignore[misc]
             return answer.text
         return format_message(self._template.answer(answer.raw, tools))
 
-    def shortened(self) -> str:
-        """Which answers the model's length cuts, in a sentence; empty if none.
+    def describe_shortened(self) -> UserMessage:
+        """Returns a sentence about the answers that the model's length cuts; empty if there are none.
 
         Raises ModelError for a token without an embedding.
         """
@@ -151,12 +151,12 @@ class Samples(pl.Callback):  # type: ignore[misc]
         )
         longest = max(map(len, ids), default=0)
         if self._length is None or longest + self._most <= self._length:
-            return ""
-        short = sum(len(one) + self._most > self._length for one in ids)
-        return (
-            f"{short} of {len(ids)} sample answers are shorter than stage.max_new_tokens={self._most}: the model "
-            f"reads {self._length:,} "
-            f"tokens, and the longest prompt has {longest:,}."
+            return UserMessage()
+        return message(
+            "{short} of {count} sample answers are shorter than stage.max_new_tokens={most}: the model reads "
+            "{length:,} tokens, and the longest prompt has {longest:,}.",
+            short=sum(len(one) + self._most > self._length for one in ids), count=len(ids), most=self._most,
+            length=self._length, longest=longest,
         )
 
     def _ids(self, prompt: Prompt) -> list[int]:

@@ -8,7 +8,9 @@ from typing import Any
 
 from fulgurite.config.sweep import Sweep
 from fulgurite.files.atomic import write_output
+from fulgurite.language.message import message
 from fulgurite.sweep.spaces import SPACES
+from fulgurite.text.layout import count_cells
 from fulgurite.text.plot import Figure, draw_svg, draw_text
 
 SHOWN, BAR = 10, 30
@@ -38,9 +40,13 @@ def format_result(study: Any, sweep: Sweep, folder: Path, shared: list[str], pre
     """What a person reads at the end, with the command that trains with the best values."""
     trials = study.get_trials(deepcopy=False)
     own = [t.state.name for t in trials if not t.user_attrs.get("again")]
-    ends = {"COMPLETE": "trials complete", "PRUNED": "ended early", "FAIL": "failed"}
-    ends |= {"RUNNING": "run elsewhere"} if "RUNNING" in own else {}
-    lines = [f"\n{sweep.study}: " + ", ".join(f"{own.count(state)} {words}" for state, words in ends.items())]
+    counts = message(
+        "{study}: {complete} trials complete, {pruned} ended early, {failed} failed",
+        study=sweep.study, complete=own.count("COMPLETE"), pruned=own.count("PRUNED"), failed=own.count("FAIL"),
+    )
+    if "RUNNING" in own:
+        counts = message("{counts}, {running} run elsewhere", counts=counts, running=own.count("RUNNING"))
+    lines = [f"\n{counts}"]
     better = rank_trials(study, sweep)
     if not better:
         return lines[0]
@@ -49,7 +55,10 @@ def format_result(study: Any, sweep: Sweep, folder: Path, shared: list[str], pre
         widest = max(map(len, shares))
         lines += [
             "",
-            f"what {sweep.metric} hangs on (PED-ANOVA over {len(better)} complete trials; few trials say little):",
+            str(message(
+                "what {metric} depends on (PED-ANOVA over {count} complete trials; little is known from few trials):",
+                metric=sweep.metric, count=len(better),
+            )),
         ]
         lines += [f"  {name:<{widest}} {share:>5.0%} {'█' * round(share * BAR)}" for name, share in shares.items()]
     if (figure := build_course(study, sweep)) is not None:
@@ -61,8 +70,11 @@ def format_result(study: Any, sweep: Sweep, folder: Path, shared: list[str], pre
     lines += [
         "",
         f"fulgurite train {' '.join(command)}",
-        f"trains so again; trial {best.number} lies in {find_run_folder(best, folder)}. "
-        f"All trials: {folder / 'trials.jsonl'}, {folder / 'sweep.svg'}",
+        str(message(
+            "trains with these values again; trial {number} is in {place}. All trials: {table}, {figure}",
+            number=best.number, place=find_run_folder(best, folder), table=folder / "trials.jsonl",
+            figure=folder / "sweep.svg",
+        )),
     ]
     return "\n".join(lines)
 
@@ -81,10 +93,13 @@ def rank_trials(study: Any, sweep: Sweep) -> list[Any]:
 def format_table(trials: list[Any], sweep: Sweep) -> list[str]:
     """Aligned lines: trial, value, what was drawn."""
     names = list(trials[0].params)
-    rows = [["trial", sweep.metric, *names]]
+    rows = [[str(message("trial")), sweep.metric, *names]]
     rows += [[str(t.number), f"{t.value:.4f}", *(_format_value(t.params.get(n)) for n in names)] for t in trials]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    widths = [max(count_cells(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(" " * (width - count_cells(cell)) + cell for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
 
 
 def _format_value(value: Any) -> str:
@@ -111,4 +126,5 @@ def build_course(study: Any, sweep: Sweep) -> Figure | None:
     for number, value in points:
         lead = min(lead, value) if str(sweep.goal) == "minimize" else max(lead, value)
         line.append((number, lead))
-    return Figure(f"{sweep.study}: the best {sweep.metric} so far", "trial", sweep.metric, line, points)
+    title = message("{study}: the best {metric} so far", study=sweep.study, metric=sweep.metric)
+    return Figure(str(title), str(message("trial")), sweep.metric, line, points)

@@ -116,7 +116,8 @@ def search(what: Search, base: Composed, launch: Launch) -> None:
         _forget(study, sweep, what.folder)
         gc.collect()  # a model and its Trainer hold each other
         if (stopped := next((o for o in outcomes if o.status in Interrupted.STATUSES), None)) is not None:
-            raise Interrupted.of(stopped.status, f"{stopped.why} The same command goes on with the search.")
+            why = message("{why} The same command goes on with the search.", why=stopped.why)
+            raise Interrupted.of(stopped.status, why)
         if failed >= HOPELESS and not _list_completed(study):
             raise ConfigError(
                 "The first {count} trials failed, the last one with: {error} Correct the cause, and run the command "

@@ -16,6 +16,7 @@ from typing import Any
 from fulgurite.config.sweep import Goal, Pruner, Sampler, Sweep
 from fulgurite.errors import ConfigError
 from fulgurite.files.lock import hold_process_lock, is_locked, remove_process_locks
+from fulgurite.language.message import UserMessage, message
 from fulgurite.sweep.spaces import Span, Values
 from fulgurite.sweep.storage import mark_trial, open_storage
 
@@ -210,7 +211,7 @@ def get_trial(study: Any, number: int) -> Any:
     return next(trial for trial in study.get_trials(deepcopy=False) if trial.number == number)
 
 
-def settle(study: Any, sweep: Sweep, folder: Path) -> list[str]:
+def settle(study: Any, sweep: Sweep, folder: Path) -> list[UserMessage]:
     """End the trials of processes of this machine that are gone, and put each in the queue again; what was done, in
     sentences."""
     from optuna.exceptions import UpdateFinishedTrialError
@@ -253,7 +254,7 @@ def _is_other(process: dict[str, Any]) -> bool:
     return process.get("pid") != os.getpid() and (lock is None or is_locked(Path(lock)))
 
 
-def queue_again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
+def queue_again(study: Any, sweep: Sweep, number: int, folder: Path) -> UserMessage:
     """A trial that was cut off, ended and queued again with the same values and the same folder; or, too often cut
     off, failed."""
     trial = get_trial(study, number)
@@ -261,14 +262,19 @@ def queue_again(study: Any, sweep: Sweep, number: int, folder: Path) -> str:
     place = trial.user_attrs.get("folder", str(number))
     if trial.intermediate_values.get(100) is not None:  # it had ended when the search was cut off
         finish(study, sweep, number, "")
-        return f"Trial {number} had ended before the search was cut off."
+        return message("Trial {number} had ended before the search was cut off.", number=number)
     if not trial.params or times >= AGAINS:
         finish(study, sweep, number, f"its process ended {times + 1} times before the run did", failed=True)
-        return f"Trial {number} is given up: its process ended {times + 1} times before the run did."
+        return message(
+            "Trial {number} is given up: its process ended {times} times before the run did.",
+            number=number, times=times + 1,
+        )
     mark_trial(study, trial, "again", True)
     finish(study, sweep, number, "its process ended before the run did; it is taken up again", failed=True)
     study.enqueue_trial(trial.params, user_attrs={"folder": place, "times": times + 1})
-    return f"Trial {number} was cut off; it is taken up again from {folder / place}."
+    return message(
+        "Trial {number} was cut off; it is taken up again from {place}.", number=number, place=folder / place
+    )
 
 
 def list_counted(study: Any) -> list[Any]:
