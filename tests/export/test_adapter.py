@@ -31,7 +31,7 @@ def test_an_adapter_alone_has_what_was_trained_and_loads_with_peft(lora: Path, t
         compute_logits(PeftModel.from_pretrained(base, out)), compute_logits(load_run(lora, exact=True).model)
     )
     assert not (out / "model.safetensors").exists()
-    assert not (out / "README.md").exists()
+    assert "[More Information Needed]" not in (out / "README.md").read_text()  # peft's card, with nothing filled in
 
 
 def test_an_adapter_apart_is_rounded_like_the_rest(on_bf16: Path, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_what_llama_cpp_might_compute_differently_is_refused(config: Any, reason
 
 def test_a_run_is_exported_with_its_adapter_and_its_template(lora: Path, tmp_path: Path) -> None:
     out = export(lora, tmp_path / "out", "format=gguf", "gguf_type=F32", "modelfile=true")
-    assert sorted(path.name for path in out.iterdir()) == ["Modelfile", NAME]
+    assert sorted(path.name for path in out.iterdir()) == ["Modelfile", "README.md", NAME]
     with_adapter = compute_logits(load_run(lora, exact=True).model)
     found = AutoModelForCausalLM.from_pretrained(out, gguf_file=NAME, dtype=torch.float32)
     assert (compute_logits(found) - with_adapter).abs().max() / with_adapter.abs().max() < 1e-5
